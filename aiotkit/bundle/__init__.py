@@ -1,0 +1,1 @@
+"""What both sides agree on: manifest, pack, signatures, golden cases, the engine and replay."""

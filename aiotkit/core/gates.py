@@ -1,0 +1,214 @@
+"""Gates judge a *proposed action*: ALLOW, ASK a human, HOLD it back, or INDETERMINATE.
+
+HOLD means no new command; the last one ends at its ``valid_until``. INDETERMINATE leaves nothing but
+the declared recovery. Whatever goes wrong in here ends as INDETERMINATE, never as an exception.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Literal, Self
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+
+from aiotkit.core.conditions import (
+    INDETERMINATE,
+    TRUE,
+    Check,
+    Condition,
+    Memory,
+    TermMemory,
+    Values,
+    check_size,
+    compile_condition,
+    describe,
+    found,
+)
+from aiotkit.core.strict import Strict
+
+
+class Verdict(IntEnum):
+    """In rising order of doubt: the worst of all gates is the ruling."""
+
+    ALLOW = 0
+    ASK = 1
+    HOLD = 2
+    INDETERMINATE = 3
+
+
+class AtMost(Strict):
+    """No more than ``count`` new commands within ``per_s`` seconds."""
+
+    count: PositiveInt = Field(le=1000)
+    per_s: PositiveFloat
+
+
+class Gate(Strict):
+    """One named check; exactly one of ``require``, ``at_most``, ``min_interval_s``.
+
+    ``actions`` limits it to those proposed actions (empty: all). ``because`` is said to people.
+    """
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")
+    family: Literal["operating", "novelty", "output"] = "operating"
+    require: Condition | None = None
+    at_most: AtMost | None = None
+    min_interval_s: NonNegativeFloat | None = None
+    otherwise: Literal["hold", "ask"] = "hold"
+    actions: tuple[str, ...] = ()
+    because: str = Field(default="", max_length=400)
+
+    @model_validator(mode="after")
+    def _one_check(self) -> Self:
+        given = [k for k in ("require", "at_most", "min_interval_s") if getattr(self, k) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                f"a gate needs exactly one of require, at_most, min_interval_s; found {given or 'none'}"
+            )
+        if self.require is not None:
+            check_size(self.require)
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A new command that was issued: when (s, UTC epoch) and which action."""
+
+    at_s: float
+    action: str
+
+
+@dataclass(frozen=True, slots=True)
+class GateVerdict:
+    """What one gate said, and why, in words."""
+
+    gate: str
+    verdict: Verdict
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """The worst verdict, every gate's own, and what timed terms must remember."""
+
+    verdict: Verdict
+    verdicts: tuple[GateVerdict, ...]
+    memory: Mapping[str, TermMemory]
+
+
+@dataclass(frozen=True, slots=True)
+class _Compiled:
+    gate: Gate
+    check: Check | None
+    allow: GateVerdict
+    skip: GateVerdict
+    otherwise: Verdict
+
+
+class GateKeeper:
+    """A decision's gates, compiled once. Holds no state: memory and changes are passed in.
+
+    >>> keeper = GateKeeper([Gate(name="cool", require={"field": "oil.mean", "lt": 90})])
+    >>> keeper.judge("stop", {"oil.mean": 71.0}, {}, [], 0.0, is_change=True).verdict.name
+    'ALLOW'
+    >>> keeper.judge("stop", {"oil.mean": float("nan")}, {}, [], 0.0, is_change=True).verdict.name
+    'INDETERMINATE'
+    """
+
+    def __init__(self, gates: Sequence[Gate]) -> None:
+        self._gates = tuple(_compile(gate) for gate in gates)
+
+    def judge(
+        self,
+        proposed: str,
+        values: Values,
+        memory: Memory,
+        changes: Sequence[Change],
+        now_s: float,
+        *,
+        is_change: bool,
+    ) -> Ruling:
+        """Judge one proposed action.
+
+        Args:
+            proposed: the action's name.
+            values: field name -> value.
+            memory: what the last ruling said must be remembered.
+            changes: commands issued so far, oldest first.
+            now_s: UTC epoch seconds.
+            is_change: whether the proposal would be a new command (a renewal is not limited).
+        """
+        updates: dict[str, TermMemory] = {}
+        worst, verdicts = Verdict.ALLOW, []
+        for compiled in self._gates:
+            try:
+                said = _judge_one(compiled, proposed, values, memory, changes, now_s, is_change, updates)
+            except Exception as error:  # noqa: BLE001 - G5: a broken gate must close, not crash
+                said = GateVerdict(
+                    compiled.gate.name, Verdict.INDETERMINATE, f"could not be evaluated: {error!r}"
+                )
+            verdicts.append(said)
+            worst = max(worst, said.verdict)
+        return Ruling(worst, tuple(verdicts), updates)
+
+
+def _compile(gate: Gate) -> _Compiled:
+    check = compile_condition(gate.require, gate.name) if gate.require is not None else None
+    words = describe(gate.require) if gate.require is not None else "within its limit"
+    return _Compiled(
+        gate,
+        check,
+        GateVerdict(gate.name, Verdict.ALLOW, words),
+        GateVerdict(gate.name, Verdict.ALLOW, f"judges {', '.join(gate.actions)} only"),
+        Verdict.ASK if gate.otherwise == "ask" else Verdict.HOLD,
+    )
+
+
+def _judge_one(
+    compiled: _Compiled,
+    proposed: str,
+    values: Values,
+    memory: Memory,
+    changes: Sequence[Change],
+    now_s: float,
+    is_change: bool,
+    updates: dict[str, TermMemory],
+) -> GateVerdict:
+    gate = compiled.gate
+    applies = not gate.actions or proposed in gate.actions
+    if compiled.check is not None:  # always evaluated: timed terms must see every sample
+        truth = compiled.check(values, memory, now_s, updates)
+        if not applies:
+            return compiled.skip
+        if truth is TRUE:
+            return compiled.allow
+        bad = truth is INDETERMINATE
+        return GateVerdict(
+            gate.name, Verdict.INDETERMINATE if bad else compiled.otherwise, _refusal(gate, values, bad)
+        )
+    if not applies or not is_change:
+        return compiled.skip if not applies else compiled.allow
+    reason = _too_often(gate, changes, now_s)
+    return GateVerdict(gate.name, compiled.otherwise, reason) if reason else compiled.allow
+
+
+def _refusal(gate: Gate, values: Values, bad: bool) -> str:
+    assert gate.require is not None
+    verb = "cannot be judged" if bad else "does not hold"
+    because = f" ({gate.because})" if gate.because else ""
+    return f"{describe(gate.require)} {verb}: {found(gate.require, values)}{because}"
+
+
+def _too_often(gate: Gate, changes: Sequence[Change], now_s: float) -> str:
+    mine = [c.at_s for c in changes if not gate.actions or c.action in gate.actions]
+    if gate.min_interval_s is not None:
+        if mine and not now_s - mine[-1] >= gate.min_interval_s:
+            return f"last new command {now_s - mine[-1]:g} s ago, at least {gate.min_interval_s:g} s asked"
+        return ""
+    assert gate.at_most is not None
+    recent = sum(not now_s - at >= gate.at_most.per_s for at in mine)
+    if recent >= gate.at_most.count:
+        return f"{recent} new commands within {gate.at_most.per_s:g} s, at most {gate.at_most.count} asked"
+    return ""

@@ -1,0 +1,1 @@
+"""Beside the broker: collects what devices deliver."""

@@ -1,0 +1,1 @@
+"""The desk: sources, context join, outcomes, labels, features, evaluation and plots."""

@@ -1,0 +1,1 @@
+"""Delta tables, dataset manifests and digest-addressed blobs."""
