@@ -11,11 +11,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import IntEnum
-from typing import Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self, cast
 
 from pydantic import Discriminator, Field, NonNegativeFloat, Tag, model_validator
 
 from aiotkit.core.strict import Strict
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
 
 MAX_NODES = 64
 MAX_DEPTH = 8
@@ -38,6 +41,8 @@ class Truth(IntEnum):
 FALSE, TRUE, INDETERMINATE = Truth.FALSE, Truth.TRUE, Truth.INDETERMINATE
 
 Check = Callable[[Values, Memory, float, dict[str, TermMemory]], Truth]
+#: (values, what a timed term said last) -> truth of the bare comparison
+RawCheck = Callable[[Values, bool], Truth]
 
 COMPARISONS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
 
@@ -77,9 +82,7 @@ class Term(Strict):
     @property
     def comparison(self) -> str:
         """The comparison key that is set."""
-        return next(
-            k for k in (*COMPARISONS, "between", "in_", "not_in") if getattr(self, k) is not None
-        )
+        return next(k for k in (*COMPARISONS, "between", "in_", "not_in") if getattr(self, k) is not None)
 
 
 class All(Strict):
@@ -173,8 +176,7 @@ def check_size(node: Node) -> None:
     deepest = max(depth for _, depth in nodes)
     if len(nodes) > MAX_NODES or deepest > MAX_DEPTH:
         raise ValueError(
-            f"a condition may have {MAX_NODES} parts and {MAX_DEPTH} levels; "
-            f"found {len(nodes)} and {deepest}"
+            f"a condition may have {MAX_NODES} parts and {MAX_DEPTH} levels; found {len(nodes)} and {deepest}"
         )
 
 
@@ -240,15 +242,15 @@ def _vote(below: Sequence[Check], at_least: int) -> Check:
 def _compile_term(term: Term, path: str) -> Check:
     raw = _raw_term(term)
     if not (term.deadband or term.on_delay_s or term.off_delay_s):
-        return lambda values, memory, now, updates: raw(values, was=False)
+        return _untimed(raw)
     on_delay, off_delay = term.on_delay_s, term.off_delay_s
 
     def check(values: Values, memory: Memory, now: float, updates: dict[str, TermMemory]) -> Truth:
         out, since, good = memory.get(path, (False, None, None))
-        truth = raw(values, was=out)
+        truth = raw(values, out)
         if truth is INDETERMINATE:
-            updates[path] = (out, since, good)
             bridged = good is not None and on_delay > 0 and 0 <= now - good <= on_delay
+            updates[path] = (out, since if bridged or out else None, good)  # after doubt it lasts anew
             return (TRUE if out else FALSE) if bridged else INDETERMINATE
         differs = (truth is TRUE) is not out
         start = since if since is not None and since <= now else now
@@ -260,67 +262,78 @@ def _compile_term(term: Term, path: str) -> Check:
     return check
 
 
-def _raw_term(term: Term) -> Callable[..., Truth]:
-    field = term.field
+def _untimed(raw: RawCheck) -> Check:
+    def check(values: Values, memory: Memory, now: float, updates: dict[str, TermMemory]) -> Truth:
+        del memory, now, updates
+        return raw(values, False)
+
+    return check
+
+
+def _raw_term(term: Term) -> RawCheck:
     if term.in_ is not None or term.not_in is not None:
-        return _member(field, term.in_ or term.not_in or (), wanted=term.in_ is not None)
+        return _member(term.field, term.in_ or term.not_in or (), wanted=term.in_ is not None)
     if term.between is not None:
-        low, high = term.between
-
-        def between(values: Values, *, was: bool) -> Truth:
-            value = values.get(field)
-            if not is_number(value):
-                return INDETERMINATE
-            return TRUE if low <= value <= high else FALSE  # type: ignore[operator]
-
-        return between
+        return _between(term.field, *term.between)
     return _compare(term)
 
 
-def _compare(term: Term) -> Callable[..., Truth]:
+def _between(field: str, low: float, high: float) -> RawCheck:
+    def between(values: Values, was: bool) -> Truth:
+        del was
+        value = values.get(field)
+        if not is_number(value):
+            return INDETERMINATE
+        return TRUE if low <= value <= high else FALSE
+
+    return between
+
+
+def _compare(term: Term) -> RawCheck:
     field, deadband = term.field, term.deadband
     kind = term.comparison
     limit: float = getattr(term, kind)
     upward, strict = kind in ("gt", "ge"), kind in ("gt", "lt")
     kept = limit - deadband if upward else limit + deadband
 
-    def compare(values: Values, *, was: bool) -> Truth:
+    def compare(values: Values, was: bool) -> Truth:
         value = values.get(field)
         if not is_number(value):
             return INDETERMINATE
         edge = kept if was else limit
         if upward:
-            holds = value > edge if strict else value >= edge  # type: ignore[operator]
+            holds = value > edge if strict else value >= edge
         else:
-            holds = value < edge if strict else value <= edge  # type: ignore[operator]
+            holds = value < edge if strict else value <= edge
         return TRUE if holds else FALSE
 
     return compare
 
 
-def _member(field: str, choices: Sequence[object], *, wanted: bool) -> Callable[..., Truth]:
+def _member(field: str, choices: Sequence[object], *, wanted: bool) -> RawCheck:
     kinds = {type(choice) for choice in choices}
     if float in kinds:
         kinds.add(int)
-    members = frozenset(choices)
+    members = frozenset((type(choice) is bool, choice) for choice in choices)  # True is not 1
 
-    def member(values: Values, *, was: bool) -> Truth:
+    def member(values: Values, was: bool) -> Truth:
+        del was
         value = values.get(field)
         if type(value) not in kinds or (not isinstance(value, str | bool) and not is_number(value)):
             return INDETERMINATE
-        return TRUE if (value in members) is wanted else FALSE
+        return TRUE if ((type(value) is bool, value) in members) is wanted else FALSE
 
     return member
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeIs[int | float]:
     """Whether a value is a finite int or float; a bool is not a number.
 
     >>> is_number(1), is_number(float("nan")), is_number(True), is_number("12"), is_number(None)
     (True, False, False, False, False)
     """
     kind = type(value)
-    return (kind is float or kind is int) and -_FINITE <= value <= _FINITE  # type: ignore[operator]
+    return (kind is float or kind is int) and -_FINITE <= cast(float, value) <= _FINITE
 
 
 def describe(node: Node) -> str:
@@ -380,5 +393,8 @@ def _say(values: Values, name: str) -> str:
     value = values[name]
     if is_number(value):
         return f"{value:.6g}"
-    text = repr(value)
-    return text if len(text) <= 40 else text[:37] + "…"
+    if isinstance(value, str):
+        return repr(value if len(value) <= 40 else value[:37] + "…")
+    if isinstance(value, bool | float) or value is None:
+        return repr(value)
+    return f"a value of type {type(value).__name__}"  # whatever it is, its own repr is not run

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from aiotkit.core.conditions import Node, Term, walk
 from aiotkit.core.errors import did_you_mean
 from aiotkit.core.features import RESERVED, STATISTICS
+from aiotkit.core.frames import MAX_PAYLOAD
+from aiotkit.core.reach import contradicts_itself, implies
 
 if TYPE_CHECKING:
     from aiotkit.core.decision import Decision
@@ -21,8 +23,10 @@ _IN_RANGE = ("mean", "min", "max", "last")
 def problems(decision: Decision) -> Iterator[str]:
     """Every inconsistency of a decision file, each naming the place, what is wrong and a hint."""
     yield from _names(decision)
+    yield from _window(decision)
     yield from _costs(decision)
     yield from _rule(decision)
+    yield from _gates(decision)
     yield from _references(decision)
     yield from _reads(decision)
     yield from _limits_of_terms(decision)
@@ -43,6 +47,15 @@ def _names(d: Decision) -> Iterator[str]:
     yield from (f"gates: two gates are named '{name}'; give each its own name" for name in doubles)
     if "ask" in d.actions:
         yield "actions.ask: 'ask' is what the policy says when a human shall decide; choose another name"
+
+
+def _window(d: Decision) -> Iterator[str]:
+    values = sum(d.samples(signal) for signal in d.signals)
+    if 4 * values > MAX_PAYLOAD // 2:
+        yield (
+            f"window: one window of every signal holds {values} values; a record has room for "
+            f"{MAX_PAYLOAD // 8}. Shorten length_s or lower a rate"
+        )
 
 
 def _costs(d: Decision) -> Iterator[str]:
@@ -72,6 +85,27 @@ def _rule(d: Decision) -> Iterator[str]:
             yield f"rule[{i}]: the last line, and only that, is {{otherwise: <action>}}"
         if branch.action not in d.actions:
             yield _unknown(f"rule[{i}]", "action", branch.action, d.actions)
+        if branch.when is None:
+            continue
+        if contradicts_itself(branch.when):
+            yield f"rule[{i}].when: can never hold: it asks of one field what no value can give"
+        for j, earlier in enumerate(d.rule[:i]):
+            if earlier.when is not None and implies(branch.when, earlier.when):
+                yield f"rule[{i}]: never reached: whenever it holds, rule[{j}] holds and decides first"
+                break
+
+
+def _gates(d: Decision) -> Iterator[str]:
+    for i, gate in enumerate(d.gates):
+        where = f"gates[{i}] '{gate.name}'"
+        if gate.require is not None and contradicts_itself(gate.require):
+            yield f"{where}: can never hold: it asks of one field what no value can give"
+        checks = {"require", "at_most", "min_interval_s", "otherwise"}
+        for twin in d.gates[:i]:
+            same = gate.model_dump(include=checks) == twin.model_dump(include=checks)
+            if same and set(gate.actions) == set(twin.actions):
+                yield f"{where}: checks the same as '{twin.name}'; drop one of them"
+                break
 
 
 def _references(d: Decision) -> Iterator[str]:
@@ -88,6 +122,8 @@ def _references(d: Decision) -> Iterator[str]:
                 yield _unknown(f"gates[{i}] '{gate.name}'.actions", "action", action, d.actions)
         if gate.otherwise == "ask" and d.human is None:
             yield f"gates[{i}] '{gate.name}': otherwise: ask needs 'human' (cost, delay_s, reliability)"
+    if d.policy.kind == "false_alarm_budget" and d.policy.alarms_per_day is None:
+        yield "policy.alarms_per_day: missing; a false_alarm_budget needs to know how many are bearable"
     for state in d.policy.prevalence:
         if state not in d.states:
             yield _unknown(f"policy.prevalence.{state}", "state", state, d.states)
@@ -98,10 +134,7 @@ def known_fields(d: Decision) -> set[str]:
     features = {f"{signal}.{statistic}" for signal in d.signals for statistic in STATISTICS}
     context = {f"context.{name}" for name in d.context} | set(DERIVED_CONTEXT)
     return (
-        features
-        | context
-        | {f"history.{name}" for name in d.history}
-        | {f"p.{state}" for state in d.states}
+        features | context | {f"history.{name}" for name in d.history} | {f"p.{state}" for state in d.states}
     )
 
 
@@ -109,8 +142,10 @@ def _reads(d: Decision) -> Iterator[str]:
     known = known_fields(d)
     for field, where in d.reads():
         if field not in known:
-            hint = did_you_mean(field, known) or "fields are <signal>.<statistic>, context.<name>, " \
-                "history.<name> or p.<state>"
+            hint = (
+                did_you_mean(field, known)
+                or "fields are <signal>.<statistic>, context.<name>, history.<name> or p.<state>"
+            )
             yield f"{where}: unknown field '{field}'; {hint}"
         elif where.startswith("history.") and field.split(".")[0] in RESERVED:
             yield f"{where}: history is kept over features; '{field}' is none"
@@ -119,8 +154,9 @@ def _reads(d: Decision) -> Iterator[str]:
 
 
 def _limits_of_terms(d: Decision) -> Iterator[str]:
+    known = known_fields(d)
     for node, where in _nodes(d):
-        if isinstance(node, Term):
+        if isinstance(node, Term) and node.field in known:
             yield from _limit_of_term(d, node, where)
 
 

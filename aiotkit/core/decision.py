@@ -6,14 +6,16 @@ bundle it is canonical JSON. Its identity is the sha256 of that form.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    Discriminator,
     Field,
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
+    Tag,
     ValidationError,
     model_validator,
 )
@@ -23,7 +25,7 @@ from aiotkit.core.conditions import Condition, check_size, fields
 from aiotkit.core.errors import DecisionFileError
 from aiotkit.core.features import feature_names
 from aiotkit.core.gates import Gate
-from aiotkit.core.problems import ExplainedProblems, parse_problems
+from aiotkit.core.problems import ExplainedProblems, coercions, parse_problems
 from aiotkit.core.strict import Strict
 
 FORMAT = 1
@@ -32,6 +34,10 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Span = tuple[float, float]
 Mode = Literal["shadow", "suggest", "confirm", "act"]
 Upload = Literal["none", "features", "selected", "raw"]
+Costs = Annotated[
+    Annotated[Literal["unknown"], Tag("word")] | Annotated[Mapping[str, Mapping[str, float]], Tag("table")],
+    Discriminator(lambda value: "word" if isinstance(value, str) else "table"),
+]
 
 
 class Shift(Strict):
@@ -272,7 +278,7 @@ class Decision(Strict):
     states: Mapping[Name, State] = Field(min_length=2)
     actions: Mapping[Name, Action] = Field(min_length=2)
     currency: str = Field(default="EUR", min_length=1, max_length=8)
-    costs: Literal["unknown"] | Mapping[str, Mapping[str, float]]
+    costs: Costs
     human: Human | None = None
     signals: Mapping[Name, Signal] = Field(min_length=1)
     window: Window
@@ -301,8 +307,9 @@ class Decision(Strict):
 
     def canonical(self) -> bytes:
         """The one byte form; what the file does not say or says by default is left out."""
-        return canonical_bytes(self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-                               | {"format": self.format})
+        return canonical_bytes(
+            self.model_dump(mode="json", by_alias=True, exclude_defaults=True) | {"format": self.format}
+        )
 
     @property
     def digest(self) -> str:
@@ -346,9 +353,7 @@ def parse_decision(document: Any, name: str = "decision file") -> Decision:
         DecisionFileError: naming every problem, where it is, and a hint where there is one.
     """
     if not isinstance(document, Mapping):
-        raise DecisionFileError(
-            name, expected="a mapping with format: 1", found=type(document).__name__
-        )
+        raise DecisionFileError(name, expected="a mapping with format: 1", found=type(document).__name__)
     if document.get("format") != FORMAT:
         raise DecisionFileError(
             f"{name}: format",
@@ -357,11 +362,18 @@ def parse_decision(document: Any, name: str = "decision file") -> Decision:
             do="This version of aiotkit reads format 1; put 'format: 1' first.",
         )
     try:
-        return Decision.model_validate(document)
+        decision = Decision.model_validate(document)
     except ValidationError as error:
-        lines = parse_problems(error, Decision)
-        count = f"{len(lines)} problem" + ("s" if len(lines) > 1 else "")
-        raise DecisionFileError(f"{name}: {count}\n" + "\n".join(f"  - {x}" for x in lines)) from error
+        raise _refusal(name, parse_problems(error, Decision)) from error
+    coerced = sorted(coercions(document, decision.model_dump(mode="json", by_alias=True)))
+    if coerced:
+        raise _refusal(name, coerced)
+    return decision
+
+
+def _refusal(name: str, lines: Sequence[str]) -> DecisionFileError:
+    count = f"{len(lines)} problem" + ("s" if len(lines) > 1 else "")
+    return DecisionFileError(f"{name}: {count}\n" + "\n".join(f"  - {x}" for x in lines))
 
 
 def decision_schema() -> dict[str, Any]:

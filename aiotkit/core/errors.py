@@ -31,6 +31,10 @@ class DecisionFileError(AiotkitError):
     """The decision file says something that cannot be; every problem is listed."""
 
 
+class ConfigError(AiotkitError):
+    """A device's own configuration (``device.json``, ``actuator.json``) says something that cannot be."""
+
+
 class DataError(AiotkitError):
     """Telemetry or outcomes that cannot be read at all (rows that can are quarantined instead)."""
 

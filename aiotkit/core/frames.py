@@ -14,7 +14,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from aiotkit.core.errors import ChainError
+from aiotkit.core.errors import ChainError, JournalError
 from aiotkit.core.records import RecordType
 
 MAGIC = b"AJ1"
@@ -49,7 +49,18 @@ def genesis(device: str, journal_id: str) -> bytes:
 
 
 def make_frame(kind: RecordType, seq: int, payload: bytes, previous: bytes) -> Frame:
-    """The next frame of a chain whose last head is ``previous``."""
+    """The next frame of a chain whose last head is ``previous``.
+
+    Raises:
+        JournalError: when the payload is larger than any reader would accept.
+    """
+    if len(payload) > MAX_PAYLOAD:
+        raise JournalError(
+            f"record {seq}: its payload is too large",
+            expected=f"at most {MAX_PAYLOAD} bytes",
+            found=str(len(payload)),
+            do="Shorten the window or lower its rate.",
+        )
     payload_digest = hashlib.sha256(payload).digest()
     chained = _CHAINED.pack(kind, seq, len(payload), payload_digest)
     return Frame(kind, seq, payload_digest, len(payload), payload, _next_head(previous, chained))
@@ -64,7 +75,8 @@ def encode(frame: Frame) -> bytes:
 
 def withhold(frame: Frame) -> Frame:
     """The same record without its payload."""
-    return Frame(frame.type, frame.seq, frame.digest, frame.length, None, frame.head)
+    payload = None if frame.length else b""  # of nothing, nothing can be withheld
+    return Frame(frame.type, frame.seq, frame.digest, frame.length, payload, frame.head)
 
 
 def _next_head(previous: bytes, chained: bytes) -> bytes:
@@ -91,7 +103,8 @@ def decode(data: bytes | memoryview, at: int, previous: bytes, seq: int) -> tupl
         raise ChainError(f"record {seq}", expected=f"{HEADER_SIZE} header bytes", found=str(len(view) - at))
     magic, flags = _HEADER.unpack_from(view, at)
     kind, found_seq, length, payload_digest = _CHAINED.unpack_from(view, at + _HEADER.size)
-    if magic != MAGIC or flags not in (0, WITHHELD) or kind not in _TYPES or length > MAX_PAYLOAD:
+    sane = flags == 0 or (flags == WITHHELD and length > 0)
+    if magic != MAGIC or not sane or kind not in _TYPES or length > MAX_PAYLOAD:
         raise ChainError(f"record {seq}: its header is damaged", found=bytes(view[at : at + 12]).hex())
     if found_seq != seq:
         raise ChainError(f"record {seq}", expected=f"sequence number {seq}", found=str(found_seq))

@@ -186,7 +186,7 @@ def _judge_one(
             return compiled.allow
         bad = truth is INDETERMINATE
         return GateVerdict(
-            gate.name, Verdict.INDETERMINATE if bad else compiled.otherwise, _refusal(gate, values, bad)
+            gate.name, Verdict.INDETERMINATE if bad else compiled.otherwise, _refusal(compiled, values, bad)
         )
     if not applies or not is_change:
         return compiled.skip if not applies else compiled.allow
@@ -194,11 +194,12 @@ def _judge_one(
     return GateVerdict(gate.name, compiled.otherwise, reason) if reason else compiled.allow
 
 
-def _refusal(gate: Gate, values: Values, bad: bool) -> str:
+def _refusal(compiled: _Compiled, values: Values, bad: bool) -> str:
+    gate = compiled.gate
     assert gate.require is not None
     verb = "cannot be judged" if bad else "does not hold"
     because = f" ({gate.because})" if gate.because else ""
-    return f"{describe(gate.require)} {verb}: {found(gate.require, values)}{because}"
+    return f"{compiled.allow.reason} {verb}: {found(gate.require, values)}{because}"
 
 
 def _too_often(gate: Gate, changes: Sequence[Change], now_s: float) -> str:

@@ -41,7 +41,8 @@ def update_history(
     for name, h in spec.items():
         old, x = state.get(name, ()), features.get(h.of)
         seen = bool(old) and now_s <= old[0]  # the same window again, or a clock set back
-        out[name] = old if x is None or not is_number(x) or seen else _updated(h, old, float(x), now_s)
+        new = old if x is None or not is_number(x) or seen else _updated(h, old, float(x), now_s)
+        out[name] = new if all(map(math.isfinite, new)) else old  # an overflow must not stick
     return out
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from aiotkit.core.errors import did_you_mean
 
-_TAGS = frozenset({"term", "all", "any", "not", "quorum", "regular", "on_change", "[key]"})
+_TAGS = frozenset({"term", "all", "any", "not", "quorum", "regular", "on_change", "word", "table"})
 
 
 class ExplainedProblems(ValueError):
@@ -25,13 +25,20 @@ def parse_problems(error: ValidationError, model: type[BaseModel]) -> list[str]:
     """One line a problem: where, what was expected, what was found, and a hint."""
     known = set(known_keys(model))
     lines: list[str] = []
-    for item in error.errors(include_url=False):
+    items = error.errors(include_url=False)
+    for item in items:
+        if item["type"] == "too_short" and any(_lies_below(other["loc"], item["loc"]) for other in items):
+            continue  # too short only because what it holds was refused
         cause = item.get("ctx", {}).get("error")
         if isinstance(cause, ExplainedProblems):
             lines += cause.problems
         else:
             lines.append(_line(item, known))
     return list(dict.fromkeys(lines))
+
+
+def _lies_below(loc: tuple[str | int, ...], above: tuple[str | int, ...]) -> bool:
+    return len(loc) > len(above) and loc[: len(above)] == above
 
 
 def _line(item: Any, known: set[str]) -> str:
@@ -43,6 +50,8 @@ def _line(item: Any, known: set[str]) -> str:
     if item["type"] == "missing":
         return f"{where}: missing"
     message = str(item["msg"]).removeprefix("Value error, ")
+    if item["loc"] and item["loc"][-1] == "[key]" and item["type"] == "string_pattern_mismatch":
+        return f"{where}: a name begins with a letter and has letters, digits and _ only"
     value = item.get("input")
     if isinstance(value, float) and not math.isfinite(value):
         return f"{where}: expected a finite number; found {value}"
@@ -52,25 +61,46 @@ def _line(item: Any, known: set[str]) -> str:
 
 
 def _where(loc: tuple[str | int, ...]) -> str:
-    text = ""
+    text, tag_before = "", False
     for i, part in enumerate(loc):
+        is_tag = not tag_before and _is_tag(loc, i)
+        tag_before = is_tag
         if isinstance(part, int):
             text += f"[{part}]"
-        elif part in _TAGS and i and _is_tag(loc, i):
-            continue
-        elif part.startswith(("constrained-", "dict[", "literal[", "lax-or-strict")):
-            continue
-        else:
+        elif not is_tag and part != "[key]":
             text += f".{part}" if text else part
     return text or "document"
 
 
 def _is_tag(loc: tuple[str | int, ...], i: int) -> bool:
-    """A union's tag follows a key or index and stands before the variant's own keys."""
+    """Whether a part names the variant of a union: it stands where a condition, sampling or costs may."""
+    if not i or loc[i] not in _TAGS:
+        return False
     previous = loc[i - 1]
-    following = loc[i + 1] if i + 1 < len(loc) else None
-    repeated = following == loc[i]
-    return previous in ("when", "require", "sampling", "not", "not_") or isinstance(previous, int) or repeated
+    return isinstance(previous, int) or previous in ("when", "require", "sampling", "costs", "not", "not_")
+
+
+def coercions(given: Any, read: Any, where: str = "") -> Iterator[str]:
+    """Words or truths that were read as a number, or the reverse: ``"12"`` and ``true`` are no numbers.
+
+    Args:
+        given: the document as it came.
+        read: what was made of it, as plain data.
+        where: the place of both.
+    """
+    if isinstance(given, Mapping) and isinstance(read, Mapping):
+        for key in given.keys() & read.keys():
+            yield from coercions(given[key], read[key], f"{where}.{key}" if where else str(key))
+    elif isinstance(given, list | tuple) and isinstance(read, list | tuple):
+        for i, (one, other) in enumerate(zip(given, read, strict=False)):
+            yield from coercions(one, other, f"{where}[{i}]")
+    elif _kind_of(given) != _kind_of(read):
+        yield f"{where}: expected {_kind_of(read)}; found {given!r}"
+
+
+def _kind_of(value: Any) -> str:
+    kinds = {bool: "true or false", str: "text", int: "a number", float: "a number"}
+    return kinds.get(type(value), "something else")
 
 
 def known_keys(model: type[BaseModel], seen: set[type] | None = None) -> Iterator[str]:

@@ -253,13 +253,13 @@ def decision_payload(
     window_digest: str,
     bundle: str,
     timing: Mapping[str, Any],
-    decision: tuple[str, int] | None = None,
+    decision: tuple[str, int],
 ) -> bytes:
     """The bytes of a decision record; ``decision`` is the id and revision of the decision file."""
     return canonical_bytes(
         {
             "format": FORMAT,
-            **({} if decision is None else {"decision": list(decision)}),
+            "decision": list(decision),
             "bundle": bundle,
             "in": input_to_json(given, state, window_digest),
             "out": decided.to_json(),
@@ -274,9 +274,7 @@ def state_to_json(state: EngineState) -> JSON:
     return {
         "history": {k: list(v) for k, v in state.history.items()},
         "memory": {k: list(v) for k, v in state.memory.items()},
-        "posture": None
-        if posture is None
-        else [posture.action, posture.since_us, posture.valid_until_us],
+        "posture": None if posture is None else [posture.action, posture.since_us, posture.valid_until_us],
         "changes": [[c.at_s, c.action] for c in state.changes],
         "question": _question_to_json(state.question),
     }
@@ -344,7 +342,7 @@ def unpack_windows(data: bytes) -> dict[str, NDArray[np.float32]]:
     try:
         lengths = json.loads(head)
         sizes = {str(k): int(v) for k, v in lengths.items()}
-    except (ValueError, AttributeError, TypeError) as error:
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise EngineError("window bytes: the first line is not {signal: length}") from error
     if not newline or min(sizes.values(), default=0) < 0 or len(body) != 4 * sum(sizes.values()):
         raise EngineError(

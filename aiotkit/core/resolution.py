@@ -64,6 +64,9 @@ def resolve(decision: Decision, proposal: Proposal, ruling: Ruling, moment: Mome
     that only a person may lift, then doubt (recovery), HOLD, ASK, and last the declared autonomy.
     """
     operator, posture = moment.operator, moment.posture
+    if operator.override is not None and operator.override not in decision.actions:
+        words = f"a person ordered '{operator.override[:64]}', which is no action here"
+        return Resolution(None, words, "override")
     if operator.override is not None:
         return _order(decision, operator.override, "ordered by a person", moment, mode="override")
     if operator.bypass:
@@ -146,14 +149,20 @@ def _said(ruling: Ruling, verdict: Verdict) -> str:
     return "; ".join(f"{v.gate}: {v.reason}" for v in ruling.verdicts if v.verdict is verdict)
 
 
-def posture_after(moment: Moment, command: Command | None) -> Posture | None:
-    """What is in force after the decision; an expired command is in force no more."""
+def posture_after(moment: Moment, resolution: Resolution) -> Posture | None:
+    """What is in force after the decision.
+
+    An expired command is in force no more, nor is any when a person orders an action that moves nothing.
+    """
+    command = resolution.command
     if command is not None:
         since = moment.now_us
         if moment.posture is not None and not is_change(moment, command.action):
             since = moment.posture.since_us
         return Posture(command.action, since, command.valid_until_us)
     posture = moment.posture
+    if resolution.mode == "override" and resolution.final is not None:
+        return None
     return posture if posture is not None and posture.holds(moment.now_us) else None
 
 

@@ -196,6 +196,13 @@ def test_a_stopped_machine_is_not_restarted_by_the_device() -> None:
     assert (released.final, released.mode) == ("run", "override")
 
 
+def test_an_order_for_an_unknown_action_moves_nothing() -> None:
+    """A person's order that the decision does not know is refused in words."""
+    done = settle("run", at=moment(operator=OperatorInput(override="explode")))
+    assert (done.final, done.command) == (None, None)
+    assert "no action here" in done.why
+
+
 def test_bypass_moves_nothing_but_lets_people_order() -> None:
     """In maintenance the device only looks on."""
     assert settle("stop", at=moment(operator=OperatorInput(bypass=True))).mode == "bypass"
@@ -220,8 +227,9 @@ def test_a_renewal_keeps_its_beginning_and_is_no_change() -> None:
     """Ordering what is in force prolongs it; only another action counts as a change."""
     posture = Posture("slow", NOW - HOUR, NOW + HOUR)
     at = moment(posture)
-    renewed = settle("slow", at=at).command
-    assert posture_after(at, renewed) == Posture("slow", NOW - HOUR, NOW + 2 * HOUR)
+    again = settle("slow", at=at)
+    renewed = again.command
+    assert posture_after(at, again) == Posture("slow", NOW - HOUR, NOW + 2 * HOUR)
     assert changes_after((), at, renewed) == ()
     changed = settle("run", at=at).command
     assert changes_after((), at, changed) == (Change(NOW / 1e6, "run"),)
@@ -230,8 +238,16 @@ def test_a_renewal_keeps_its_beginning_and_is_no_change() -> None:
 def test_what_has_run_out_is_in_force_no_more() -> None:
     """After its validity a command is gone, and ordering it again is a change."""
     over = moment(Posture("slow", NOW - HOUR, NOW))
-    assert posture_after(over, None) is None
+    assert posture_after(over, Resolution(None, "", "act")) is None
     assert changes_after((), over, settle("slow", at=over).command) != ()
+
+
+def test_a_person_who_orders_what_moves_nothing_ends_the_command_in_force() -> None:
+    """After an override to an action without actuator no command of the device holds."""
+    at = moment(Posture("stop", NOW - HOUR, None), operator=OperatorInput(override="watch"))
+    assert posture_after(at, settle("run", at=at)) is None
+    unknown = moment(Posture("stop", NOW - HOUR, None), operator=OperatorInput(override="explode"))
+    assert posture_after(unknown, settle("run", at=unknown)) == unknown.posture
 
 
 def test_the_memory_of_commands_is_bounded() -> None:

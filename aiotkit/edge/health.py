@@ -1,0 +1,38 @@
+"""``health.json``: how the agent is, for people and supervisors; replaced at most once a second."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from aiotkit.core.canonical import canonical_bytes
+
+log = logging.getLogger(__name__)
+HEALTH_FILE = "health.json"
+EVERY_S = 1.0
+
+
+class Health:
+    """Writes the file; a disk that refuses must not stop decisions."""
+
+    def __init__(self, state: Path) -> None:
+        self._path = state / HEALTH_FILE
+        self._written_s = -EVERY_S
+
+    @property
+    def due(self) -> bool:
+        """Whether a second has passed."""
+        return time.monotonic() - self._written_s >= EVERY_S
+
+    def write(self, said: Mapping[str, Any]) -> None:
+        """Replace the file. Not synced: what it says is old after a crash anyway."""
+        self._written_s = time.monotonic()
+        aside = self._path.with_suffix(".new")
+        try:
+            aside.write_bytes(canonical_bytes({"format": 1, **said}) + b"\n")
+            aside.replace(self._path)
+        except OSError as error:
+            log.warning("%s: %s", self._path.name, error)

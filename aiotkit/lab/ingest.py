@@ -1,0 +1,364 @@
+"""Telemetry from files: what can be believed as rows of the lake, the rest quarantined with its reason.
+
+A *row* here is one value of one signal or context at one instant, as in the lake's table ``telemetry``; a
+wide file has several in a line. Nothing is dropped: ``rows_in = rows_kept + rows_quarantined``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from aiotkit.core.canonical import canonical_bytes, digest
+from aiotkit.core.decision import Context, Decision, Regular, Signal
+from aiotkit.core.errors import DataError, LakeError
+from aiotkit.lab.instants import Instants, parse_instants
+from aiotkit.lab.layout import Layout, Options, conversions, settle, subjects
+from aiotkit.lab.rates import Rate, judge_rates
+from aiotkit.lab.readers import Raw, read_raw
+from aiotkit.lab.units import Conversion
+
+if TYPE_CHECKING:
+    from aiotkit.lake.lake import Lake
+
+EMPTY_WORDS = frozenset({"", "nan", "na", "n/a", "null", "none", "-", "--", "<na>", "nat"})
+ROWS = ["row", "subject", "name", "at_us", "value", "word", "unit"]
+QUARANTINED = ["row", "subject", "name", "reason", "content"]
+
+
+@dataclass(frozen=True, slots=True)
+class IngestReport:
+    """What became of every row, and what was noticed on the way."""
+
+    source: str
+    file_rows: int
+    rows_in: int
+    rows_kept: int
+    rows_quarantined: int
+    reasons: Mapping[str, int]
+    kept_by_name: Mapping[str, int]
+    subjects: int
+    first_us: int | None
+    last_us: int | None
+    out_of_order: int
+    rates: tuple[Rate, ...]
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        plain = {n: getattr(self, n) for n in self.__slots__}
+        return plain | {
+            "reasons": dict(self.reasons),
+            "kept_by_name": dict(self.kept_by_name),
+            "rates": [rate.to_json() for rate in self.rates],
+            "notes": list(self.notes),
+        }
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.source}: {self.file_rows:,} lines, {self.rows_in:,} values",
+            f"  kept         {self.rows_kept:,} of {self.subjects} subjects"
+            + (
+                f", {_instant(self.first_us)} to {_instant(self.last_us)}"
+                if self.first_us is not None
+                else ""
+            ),
+            f"  quarantined  {self.rows_quarantined:,}",
+            *(f"    {count:>10,}  {reason}" for reason, count in self.reasons.items()),
+            *(f"  {name}: {count:,} values" for name, count in self.kept_by_name.items()),
+            *(f"  {rate}" for rate in self.rates),
+            *([f"  sorted: {self.out_of_order:,} values were out of order"] if self.out_of_order else []),
+            *(f"  note: {note}" for note in self.notes),
+        ]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, slots=True)
+class Ingested:
+    """What is believed, and what is not.
+
+    ``rows``: columns ``ROWS``, sorted by subject, name and time. ``quarantined``: columns
+    ``QUARANTINED``, in file order. ``digest``: of the file.
+    """
+
+    rows: pd.DataFrame
+    quarantined: pd.DataFrame
+    report: IngestReport
+    digest: str
+
+    def to_lake(self, lake: Lake, *, ingested_us: int, device: str | None = None) -> int:
+        """Append rows and quarantine to a lake, once: the same names of the same file are refused again.
+
+        Args:
+            lake: where to.
+            ingested_us: now, µs UTC; recorded with quarantined rows.
+            device: which device measured it, if one did.
+
+        Raises:
+            LakeError: these names of these bytes are in the lake already.
+        """
+        import pyarrow as pa
+
+        mark = f"ingest/{digest(canonical_bytes([self.digest, sorted(set(self.rows['name']))]))}"
+        if lake.watermark(mark, table="telemetry") is not None:
+            raise LakeError(f"{self.report.source}: these values are in the lake already", found=self.digest)
+        source = f"{self.report.source} {self.digest}"
+        bad = self.quarantined
+        # Quarantine first: were the power to fail between the two, the file is still wanted.
+        if lake.watermark(mark, table="quarantine") is None:
+            lake.append(
+                "quarantine",
+                pa.table(
+                    {
+                        "source": pa.array([source] * len(bad), pa.string()),
+                        "row": pa.array(bad["row"], pa.int64()),
+                        "reason": pa.array(
+                            bad["name"].where(bad["name"] == "", bad["name"] + ": ") + bad["reason"],
+                            pa.string(),
+                        ),
+                        "content": pa.array(bad["content"], pa.string()),
+                        "at": pa.array(
+                            np.full(len(bad), ingested_us, dtype="datetime64[us]"),
+                            pa.timestamp("us", tz="UTC"),
+                        ),
+                    }
+                ),
+                transactions={mark: 1},
+            )
+        rows = self.rows
+        at = pa.array(rows["at_us"].to_numpy().astype("datetime64[us]"), pa.timestamp("us", tz="UTC"))
+        table = {
+            "subject": pa.array(rows["subject"], pa.string()),
+            "name": pa.array(rows["name"], pa.string()),
+            "at": at,
+            "value": pa.array(rows["value"].to_numpy(dtype=float), from_pandas=True),
+            "word": pa.array(rows["word"], pa.string()),
+            "unit": pa.array(rows["unit"], pa.string()),
+            "device": pa.array([device] * len(rows), pa.string()),
+            "source": pa.array([source] * len(rows), pa.string()),
+        }
+        return lake.append("telemetry", pa.table(table), transactions={mark: 1})
+
+
+def ingest(source: str | Path | pd.DataFrame, decision: Decision, options: Options | None = None) -> Ingested:
+    """Read telemetry of a decision from a CSV or Parquet file or a frame; wide, long, or a row a window.
+
+    Values are converted to the decision's units; times to µs UTC. A line that cannot be read, a time that
+    does not exist or occurs twice, an empty, non-numeric, infinite or impossible value, an unknown name,
+    a duplicate, and a series of the wrong rate go to quarantine with row number and reason.
+
+    Raises:
+        DataError: the file as a whole cannot be read as telemetry of this decision: a column is missing,
+            times have no zone, units do not convert, or every series has another rate than declared.
+    """
+    options = options or Options()
+    options = replace(options, clock=replace(options.clock, hint=decision.site.time_zone))
+    raw = read_raw(source)
+    layout = settle(raw, decision, options)
+    convert = conversions(decision, options)
+    who = subjects(raw, layout)
+    when = _instants(raw, layout, who, decision, options)
+    pieces = list(_pieces(raw, layout, decision, options))
+    judged = [_judge(piece, decision, convert, who, when, options) for piece in pieces]
+    cells = pd.concat(judged, ignore_index=True) if judged else _nothing()
+    out_of_order = _out_of_order(cells)
+    cells = cells.sort_values(["subject", "name", "at_us", "row"], kind="stable", ignore_index=True)
+    _mark_duplicates(cells)
+    rates = judge_rates(cells, decision, options.rate_tolerance)
+    return _split(
+        cells, raw, rates, (*raw.notes, *layout.notes, *when.notes, *_unit_notes(convert)), out_of_order
+    )
+
+
+def _unit_notes(convert: Mapping[str, Conversion]) -> Iterator[str]:
+    for name, c in convert.items():
+        if c.source != c.target:
+            yield f"{name}: {c.source} converted to {c.target}" + (f" ({c.note})" if c.note else "")
+
+
+def _nothing() -> pd.DataFrame:
+    return pd.DataFrame({c: pd.Series(dtype=object) for c in (*ROWS, "reason", "content")})
+
+
+def _instants(raw: Raw, layout: Layout, who: pd.Series, decision: Decision, options: Options) -> Instants:
+    if layout.time is not None:
+        keys = [who]
+        if layout.name_column is not None:
+            keys.append(
+                raw.frame[layout.name_column].astype(object).where(raw.frame[layout.name_column].notna(), "")
+            )
+        series = (
+            pd.DataFrame({str(i): k for i, k in enumerate(keys)})
+            .groupby([str(i) for i in range(len(keys))])
+            .ngroup()
+        )
+        return parse_instants(raw.frame[layout.time], options.clock, np.asarray(series, dtype=np.int64))
+    start = parse_instants(pd.Series([options.start], dtype=object), options.clock)
+    if not bool(start.good.all()):
+        raise DataError(f"start '{options.start}'", found=str(start.reason[0]))
+    every = options.every_s or decision.window.every_s
+    at = start.at_us[0] + np.rint((raw.frame.index.to_numpy() - 1) * every * 1e6).astype(np.int64)
+    note = f"row n was placed at {options.start} + (n − 1) × {every:g} s"
+    return Instants(at, np.full(len(at), "", dtype=object), (note,))
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """Values of one name: positions of their file rows, raw values, and µs after the row's time."""
+
+    name: str
+    rows: NDArray[np.int64]
+    raw: pd.Series
+    offset_us: NDArray[np.int64] | int
+
+
+def _pieces(raw: Raw, layout: Layout, decision: Decision, options: Options) -> Iterator[_Piece]:
+    everything = np.arange(len(raw.frame))
+    if layout.shape == "long":
+        assert layout.name_column is not None
+        assert layout.value_column is not None
+        column, back = raw.frame[layout.name_column], {c: n for n, c in options.columns.items()}
+        names = column.astype(object).where(column.notna(), "").astype(str).str.strip().replace(back)
+        for name in names.unique():
+            rows = everything[(names == name).to_numpy(dtype=bool)]
+            yield _Piece(str(name), rows, raw.frame[layout.value_column].iloc[rows], 0)
+        return
+    for name, columns in layout.columns.items():
+        if layout.shape == "wide":
+            yield _Piece(name, everything, raw.frame[columns[0]], 0)
+            continue
+        sampling = decision.signals[name].sampling
+        rate = sampling.rate_hz if isinstance(sampling, Regular) else (sampling.grid_hz or 1.0)
+        steps = np.rint(np.arange(len(columns)) / rate * 1e6).astype(np.int64)
+        values = raw.frame[list(columns)].to_numpy(dtype=object).ravel()
+        yield _Piece(
+            name, np.repeat(everything, len(columns)), pd.Series(values), np.tile(steps, len(everything))
+        )
+
+
+def _judge(
+    piece: _Piece,
+    decision: Decision,
+    convert: Mapping[str, Conversion],
+    who: pd.Series,
+    when: Instants,
+    options: Options,
+) -> pd.DataFrame:
+    """Values of one name with the reason each cannot be believed ('' = none)."""
+    subject, rows = who.to_numpy(dtype=object)[piece.rows], piece.rows
+    spec: Signal | Context | None = decision.signals.get(piece.name) or decision.context.get(piece.name)
+    text = piece.raw.astype(object).where(piece.raw.notna(), "").astype(str).str.strip()
+    reason = np.full(len(rows), "", dtype=object)
+    value, word = np.full(len(rows), np.nan), np.full(len(rows), None, dtype=object)
+    unit = None
+    if spec is None or (options.only and piece.name not in options.only):
+        reason[:] = f"unknown name '{piece.name}'" if spec is None else "name was not asked for"
+    elif isinstance(spec, Context) and spec.values is not None:
+        word, reason = _words(text, spec.values)
+    else:
+        value, reason = _numbers(piece.raw, text, options.decimal)
+        value, unit = _converted(value, reason, convert[piece.name]), spec.unit
+        if spec.range is not None:
+            outside = (reason == "") & ~((value >= spec.range[0]) & (value <= spec.range[1]))
+            reason[outside] = f"outside its range [{spec.range[0]:g}, {spec.range[1]:g}] {spec.unit}"
+    reason = np.where(subject == "", "no subject", reason)
+    reason = np.where(when.good[rows], reason, when.reason[rows])
+    columns = {
+        "row": who.index.to_numpy()[rows], "subject": subject, "name": piece.name,
+        "at_us": when.at_us[rows] + piece.offset_us, "value": value, "word": word, "unit": unit,
+        "reason": reason, "content": text.str.slice(0, 200).to_numpy(dtype=object),
+    }  # fmt: skip
+    return pd.DataFrame(columns)
+
+
+def _words(text: pd.Series, allowed: tuple[str, ...]) -> tuple[NDArray[np.object_], NDArray[np.object_]]:
+    empty, known = text.str.lower().isin(EMPTY_WORDS), text.isin(allowed)
+    reason = np.where(known, "", np.where(empty, "empty", f"not one of {', '.join(allowed)}")).astype(object)
+    return text.to_numpy(dtype=object), reason
+
+
+def _numbers(
+    raw: pd.Series, text: pd.Series, decimal: str
+) -> tuple[NDArray[np.float64], NDArray[np.object_]]:
+    if pd.api.types.is_numeric_dtype(raw) and not pd.api.types.is_bool_dtype(raw):
+        value = raw.to_numpy(dtype=float, na_value=np.nan)
+    else:
+        plain = (
+            text
+            if decimal == "."
+            else text.str.replace(".", "", regex=False).str.replace(decimal, ".", regex=False)
+        )
+        value = pd.to_numeric(plain, errors="coerce").to_numpy(dtype=float)
+    empty = text.str.lower().isin(EMPTY_WORDS).to_numpy(dtype=bool)
+    reason = np.where(np.isnan(value), np.where(empty, "empty", "not a number"), "").astype(object)
+    return value, reason
+
+
+def _converted(
+    value: NDArray[np.float64], reason: NDArray[np.object_], convert: Conversion
+) -> NDArray[np.float64]:
+    out, good = value.copy(), reason == ""
+    with np.errstate(over="ignore", invalid="ignore"):
+        out[good] = convert(value[good])
+    reason[good & ~np.isfinite(out)] = "infinite"
+    return out
+
+
+def _out_of_order(cells: pd.DataFrame) -> int:
+    """Values that stand in the file after a later one of their series."""
+    good = cells[cells["reason"] == ""].sort_values("row", kind="stable")
+    latest = good.groupby(["subject", "name"])["at_us"].cummax()
+    return int((good["at_us"] < latest).sum())
+
+
+def _mark_duplicates(cells: pd.DataFrame) -> None:
+    """The first of equal values stays; where values of one instant differ, none can be believed."""
+    good = cells[cells["reason"] == ""]
+    key = ["subject", "name", "at_us"]
+    several = good[good.duplicated(key, keep=False)]
+    if several.empty:
+        return
+    same = several.groupby(key)[["value", "word"]].transform("nunique", dropna=False).max(axis=1) == 1
+    repeated = several[same].duplicated(key, keep="first")
+    cells.loc[repeated[repeated].index, "reason"] = "duplicate of an earlier row"
+    cells.loc[several[~same].index, "reason"] = "several values for one instant"
+
+
+def _split(
+    cells: pd.DataFrame, raw: Raw, rates: tuple[Rate, ...], notes: tuple[str, ...], out_of_order: int
+) -> Ingested:
+    good = cells["reason"] == ""
+    rows = cells.loc[good, ROWS].reset_index(drop=True)
+    lines = [(m.row, "", "", m.reason, m.content) for m in raw.malformed]
+    bad = cells.loc[~good, QUARANTINED]
+    if lines:
+        bad = pd.concat([bad, pd.DataFrame(lines, columns=QUARANTINED)])
+    bad = bad.sort_values(["row", "name"], kind="stable", ignore_index=True)
+    report = IngestReport(
+        source=raw.name,
+        file_rows=len(raw.frame) + len(raw.malformed),
+        rows_in=len(cells) + len(lines),
+        rows_kept=len(rows),
+        rows_quarantined=len(bad),
+        reasons={str(k): int(v) for k, v in bad["reason"].value_counts().items()},
+        kept_by_name={str(k): int(v) for k, v in rows["name"].value_counts(sort=False).items()},
+        subjects=int(rows["subject"].nunique()),
+        first_us=int(rows["at_us"].min()) if len(rows) else None,
+        last_us=int(rows["at_us"].max()) if len(rows) else None,
+        out_of_order=out_of_order,
+        rates=rates,
+        notes=notes,
+    )
+    return Ingested(rows, bad, report, raw.digest)
+
+
+def _instant(at_us: int | None) -> str:
+    return (
+        "never" if at_us is None else pd.Timestamp(at_us, unit="us", tz="UTC").strftime("%Y-%m-%d %H:%M:%SZ")
+    )

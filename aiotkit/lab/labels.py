@@ -1,0 +1,212 @@
+"""From reports to labels: the rules, without a lake.
+
+A decision taken at t about a subject looks at the reports whose state held within [t, t + horizon].
+
+- **pending**: t + maturity lies after ``as_of``; nothing is said yet.
+- **mature**: it was not acted upon. The reported state is its outcome; without a report, silence means the
+  declared state, unless an intervening action was ordered within the horizon.
+- **censored**: an action that intervenes was in force (or was ordered within the horizon and nobody
+  reported a state): what would have happened is unknown. A state an inspection found is kept with it.
+- **verified**: the decision drew a random check and an inspection found a state, whatever was done.
+- **unlabelled**: nobody reported and silence means nothing. **unassigned**: the device watched nothing.
+
+Of several reports by one source the first that is not the ``silence`` state counts (after it the machine
+was touched). Reports of the silence state before an event do not speak against it. A report that comes
+after maturity still counts once it is here: evidence outweighs silence.
+
+Confidence is naive Bayes over the states with equal priors and independent sources: a source of
+reliability r names the true state with probability r and each other one with (1 − r) / (K − 1). Silence
+has probability 1 in its own state and the product of (1 − r) over the sources that report another one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from aiotkit.core.decision import Decision, OutcomeSource
+
+INSPECTION = "inspection"
+STATUSES = ("pending", "mature", "censored", "verified", "unlabelled", "unassigned")
+KEY = ["device", "journal_id", "seq"]
+LABELS = [*KEY, "subject", "at_us", "state", "status", "confidence", "source", "provenance"]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a source said: the state that held at ``at_us``, said at ``reported_us``."""
+
+    state: str
+    at_us: int
+    reported_us: int
+    source: str
+    reliability: float
+    kind: str = "report"
+
+
+@dataclass(frozen=True, slots=True)
+class Belief:
+    """A state, how sure we are of it, by whom and from what."""
+
+    state: str | None
+    confidence: float | None
+    sources: tuple[str, ...] = ()
+    provenance: str = ""
+
+
+def believe(reports: Sequence[Report], states: Sequence[str], silence: str | None) -> Belief:
+    """The likeliest state given what sources said (see the module's formula); ties go to the first state.
+
+    >>> said = [Report("worn", 0, 0, "crew", 0.9), Report("ok", 1, 1, "app", 0.6)]
+    >>> belief = believe(said, ["ok", "worn"], "ok")
+    >>> belief.state, round(belief.confidence, 3)
+    ('worn', 0.857)
+    """
+    counted = _counted(reports, silence)
+    weight = dict.fromkeys(states, 1.0)
+    for r in counted:
+        for s in states:
+            weight[s] *= r.reliability if s == r.state else (1 - r.reliability) / max(1, len(states) - 1)
+    total = sum(weight.values())
+    if not total > 0:  # certain sources that contradict each other
+        return Belief(
+            None, None, tuple(r.source for r in counted), _said(counted) + "; they exclude each other"
+        )
+    best = max(states, key=lambda s: weight[s])
+    return Belief(best, weight[best] / total, tuple(sorted({r.source for r in counted})), _said(counted))
+
+
+def believe_silence(silence: str, states: Sequence[str], sources: Mapping[str, OutcomeSource]) -> Belief:
+    """What it means that nobody reported anything (see the module's formula)."""
+    others = sum(
+        float(np.prod([1 - s.reliability for s in sources.values() if state in s.reports]))
+        for state in states
+        if state != silence
+    )
+    return Belief(silence, 1 / (1 + others), (), "silence")
+
+
+def _counted(reports: Sequence[Report], silence: str | None) -> list[Report]:
+    ordered = sorted(reports, key=lambda r: (r.at_us, r.reported_us, r.source, r.state))
+    events = [r.at_us for r in ordered if r.state != silence]
+    ordered = [r for r in ordered if not events or r.state != silence or r.at_us >= events[0]]
+    chosen: dict[str, Report] = {}
+    for r in ordered:
+        held = chosen.get(r.source)
+        if held is None or (held.state == silence and r.state != silence):
+            chosen[r.source] = r
+    return list(chosen.values())
+
+
+def _said(reports: Sequence[Report]) -> str:
+    return json.dumps(
+        [[r.source, r.state, r.at_us, r.kind] for r in reports], ensure_ascii=False, separators=(",", ":")
+    )
+
+
+def label(decisions: pd.DataFrame, reports: pd.DataFrame, decision: Decision, as_of_us: int) -> pd.DataFrame:
+    """Labels of decisions whose subjects are known.
+
+    Args:
+        decisions: ``device``, ``journal_id``, ``seq``, ``subject`` (None = unassigned), ``at_us``,
+            ``in_force``, ``verify_hit``.
+        reports: ``subject``, ``state``, ``at_us``, ``reported_us``, ``source``, ``reliability``, ``kind``.
+        decision: its states and how outcomes are had.
+        as_of_us: what is known by then.
+
+    Returns:
+        Columns ``LABELS``, one row a decision, sorted by key.
+    """
+    frame = decisions.sort_values(KEY, ignore_index=True)
+    known = reports[reports["reported_us"] <= as_of_us]
+    heard = {str(s): _reports_of(g) for s, g in known.groupby("subject")}
+    acted = (
+        frame["in_force"].map(lambda a: a in decision.actions and decision.actions[a].intervenes).astype(bool)
+    )
+    acts = {
+        str(s): np.sort(g.to_numpy(dtype=np.int64))
+        for s, g in frame[acted]["at_us"].groupby(frame["subject"])
+    }
+    context = _Rules(decision, as_of_us, heard, acts)
+    columns = [frame["subject"], frame["at_us"], acted, frame["verify_hit"].fillna(value=False).astype(bool)]
+    judged = [context.judge(*row) for row in zip(*(c.tolist() for c in columns), strict=True)]
+    out = frame[[*KEY, "subject", "at_us"]].copy()
+    out["state"] = pd.Series([b.state for _, b in judged], dtype=object)
+    out["status"] = pd.Series([s for s, _ in judged], dtype=object)
+    out["confidence"] = pd.Series([b.confidence for _, b in judged], dtype=float)
+    out["source"] = pd.Series(["+".join(b.sources) or None for _, b in judged], dtype=object)
+    out["provenance"] = pd.Series([b.provenance or None for _, b in judged], dtype=object)
+    return out[LABELS]
+
+
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    at_us: NDArray[np.int64]
+    reports: tuple[Report, ...]
+
+
+def _reports_of(rows: pd.DataFrame) -> _Heard:
+    rows = rows.sort_values("at_us", kind="stable")
+    columns = ["state", "at_us", "reported_us", "source", "reliability", "kind"]
+    reports = tuple(Report(*row) for row in zip(*(rows[c].tolist() for c in columns), strict=True))
+    return _Heard(rows["at_us"].to_numpy(dtype=np.int64), reports)
+
+
+class _Rules:
+    """The rules of the module's docstring for one decision file and one ``as_of``."""
+
+    def __init__(
+        self,
+        decision: Decision,
+        as_of_us: int,
+        heard: Mapping[str, _Heard],
+        acts: Mapping[str, NDArray[np.int64]],
+    ) -> None:
+        self._states, self._outcome = tuple(decision.states), decision.outcome
+        self._horizon = round(decision.outcome.horizon_s * 1e6)
+        self._matures = round(decision.outcome.maturity_s * 1e6)
+        self._as_of, self._heard, self._acts = as_of_us, heard, acts
+
+    def judge(self, subject: Any, at_us: int, acted: bool, drawn: bool) -> tuple[str, Belief]:
+        """Status and belief."""
+        if not isinstance(subject, str) or not subject:
+            return "unassigned", Belief(None, None)
+        if at_us + self._matures > self._as_of:
+            return "pending", Belief(None, None)
+        reports = self._within(subject, at_us)
+        inspected = [r for r in reports if r.kind == INSPECTION]
+        if drawn and inspected:
+            return "verified", self._belief(inspected)
+        if acted:
+            return "censored", self._belief(inspected)
+        if reports:
+            return "mature", self._belief(reports)
+        if self._acts_within(subject, at_us):
+            return "censored", Belief(None, None, provenance="acted upon later within the horizon")
+        if self._outcome.silence is None:
+            return "unlabelled", Belief(None, None)
+        return "mature", believe_silence(self._outcome.silence, self._states, self._outcome.sources)
+
+    def _belief(self, reports: Sequence[Report]) -> Belief:
+        return believe(reports, self._states, self._outcome.silence) if reports else Belief(None, None)
+
+    def _within(self, subject: str, at_us: int) -> Sequence[Report]:
+        heard = self._heard.get(subject)
+        if heard is None:
+            return ()
+        first = int(np.searchsorted(heard.at_us, at_us, side="left"))
+        last = int(np.searchsorted(heard.at_us, at_us + self._horizon, side="right"))
+        return heard.reports[first:last]
+
+    def _acts_within(self, subject: str, at_us: int) -> bool:
+        acts = self._acts.get(subject)
+        if acts is None:
+            return False
+        i = int(np.searchsorted(acts, at_us, side="right"))
+        return i < len(acts) and bool(acts[i] <= at_us + self._horizon)

@@ -1,0 +1,240 @@
+"""Which column of a file means what, settled before any value is read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+import pandas as pd
+
+from aiotkit.core.decision import Decision
+from aiotkit.core.errors import DataError, did_you_mean
+from aiotkit.lab.instants import Clock
+from aiotkit.lab.readers import Raw
+from aiotkit.lab.units import Conversion, conversion
+
+Shape = Literal["wide", "long", "window"]
+TIME_NAMES = ("time", "timestamp", "at", "datetime", "date", "ts", "t", "time_utc", "date_time")
+NAME_NAMES = ("name", "signal", "tag", "variable", "metric", "channel", "sensor", "point")
+VALUE_NAMES = ("value", "val", "reading", "measurement")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the caller knows about a file; whatever is left out is found by name, and said.
+
+    ``columns``: signal or context name -> column. ``units``: name -> unit in the file (default: the
+    decision's). ``only``: read these names and no others. ``start`` and ``every_s`` place windows that
+    carry no time. ``rate_tolerance``: relative difference of measured and declared rate that is fine.
+    """
+
+    shape: Shape | None = None
+    time: str | None = None
+    subject: str | None = None
+    subject_column: str | None = None
+    name_column: str | None = None
+    value_column: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+    units: Mapping[str, str] = field(default_factory=dict)
+    only: Sequence[str] = ()
+    start: str | None = None
+    every_s: float | None = None
+    decimal: str = "."
+    rate_tolerance: float = 0.05
+    clock: Clock = field(default_factory=Clock)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where everything is. ``columns``: name -> its column(s), in order of samples for windows."""
+
+    shape: Shape
+    time: str | None
+    subject_column: str | None
+    subject: str | None
+    columns: Mapping[str, tuple[str, ...]]
+    name_column: str | None = None
+    value_column: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+def settle(raw: Raw, decision: Decision, options: Options) -> Layout:
+    """Find every column.
+
+    Raises:
+        DataError: a column that is needed is not there, or what a column means cannot be told.
+    """
+    known = [*decision.signals, *decision.context]
+    for what, names in (("column", options.columns), ("unit", options.units), ("only", options.only)):
+        for name in names:
+            if name not in known:
+                hint = did_you_mean(name, known) or f"Names: {', '.join(known)}."
+                raise DataError(f"{what} for '{name}': the decision has no such signal or context", do=hint)
+    shape = options.shape or _shape(raw, decision, options)
+    if shape not in get_args(Shape):
+        raise DataError(f"shape '{shape}'", expected=f"one of {', '.join(get_args(Shape))}")
+    time = _time(raw, options, shape)
+    subject_column, subject = _subject(raw, decision, options)
+    notes = [f"shape: {shape}", f"time: {time or 'row number'}"]
+    notes.append(f"subject: column '{subject_column}'" if subject_column else f"subject: '{subject}'")
+    if shape == "long":
+        name = options.name_column or _called(raw, NAME_NAMES, "name column of long data", "name_column")
+        value = options.value_column or _called(raw, VALUE_NAMES, "value column of long data", "value_column")
+        raw.column(name, "names of signals"), raw.column(value, "values")
+        return Layout(shape, time, subject_column, subject, {}, name, value, tuple(notes))
+    find = _wide_columns if shape == "wide" else _window_columns
+    taken = {c for c in (time, subject_column) if c is not None}
+    columns, said = find(raw, decision, options, taken)
+    unused = [c for c in raw.frame.columns if c not in taken | {x for xs in columns.values() for x in xs}]
+    if unused:
+        more = f" and {len(unused) - 12} more" if len(unused) > 12 else ""
+        notes.append(f"columns not used: {', '.join(unused[:12])}{more}")
+    return Layout(shape, time, subject_column, subject, columns, notes=(*notes, *said))
+
+
+def conversions(decision: Decision, options: Options) -> dict[str, Conversion]:
+    """How the values of each numeric name become the decision's unit."""
+    units = {n: s.unit for n, s in decision.signals.items()}
+    units |= {n: c.unit for n, c in decision.context.items() if c.unit is not None}
+    for name in options.units:
+        if name not in units:
+            raise DataError(f"unit for '{name}': it holds words, not numbers")
+    return {name: conversion(options.units.get(name, unit), unit) for name, unit in units.items()}
+
+
+def _shape(raw: Raw, decision: Decision, options: Options) -> Shape:
+    lowered = {c.lower() for c in raw.frame.columns}
+    names = {n.lower() for n in (*decision.signals, *decision.context)} | {
+        c.lower() for c in options.columns.values()
+    }
+    if options.name_column or (
+        lowered & set(NAME_NAMES) and lowered & set(VALUE_NAMES) and not lowered & names
+    ):
+        return "long"
+    series = [c for c in raw.frame.columns if _sample_of(c)]
+    return "window" if raw.headless or (len(series) >= 8 and not lowered & names) else "wide"
+
+
+def _time(raw: Raw, options: Options, shape: Shape) -> str | None:
+    if options.time is not None:
+        raw.column(options.time, "time")
+        return options.time
+    typed = [str(c) for c, t in raw.frame.dtypes.items() if t.kind == "M"]
+    named = [c for c in raw.frame.columns if c.lower() in TIME_NAMES]
+    found = named or typed
+    if len(found) > 1:
+        raise DataError(
+            f"{raw.name}: several columns could be the time", found=", ".join(found), do="Name one."
+        )
+    if found:
+        return found[0]
+    if shape == "window" and options.start is not None:
+        return None
+    how = "Name the time column" + (", or give start and every_s." if shape == "window" else ".")
+    raise DataError(f"{raw.name}: no column is called {', '.join(TIME_NAMES[:4])}, …", do=how)
+
+
+def _subject(raw: Raw, decision: Decision, options: Options) -> tuple[str | None, str | None]:
+    if options.subject_column is not None:
+        raw.column(options.subject_column, f"subject: which {decision.subject}")
+        return options.subject_column, None
+    if options.subject is not None:
+        return None, options.subject
+    wanted = {decision.subject.lower(), "subject", f"{decision.subject.lower()}_id"}
+    found = [c for c in raw.frame.columns if c.lower() in wanted]
+    if len(found) == 1:
+        return found[0], None
+    raise DataError(
+        f"{raw.name}: which {decision.subject} do the rows belong to?",
+        expected=f"a column called '{decision.subject}' or 'subject'",
+        do="Name the subject column, or give the one subject's name.",
+    )
+
+
+def _called(raw: Raw, names: Sequence[str], what: str, option: str) -> str:
+    found = [c for c in raw.frame.columns if c.lower() in names]
+    if len(found) != 1:
+        raise DataError(f"{raw.name}: {what}", expected=f"one of {', '.join(names)}", do=f"Give {option}.")
+    return found[0]
+
+
+def _wide_columns(
+    raw: Raw, decision: Decision, options: Options, taken: set[str]
+) -> tuple[dict[str, tuple[str, ...]], list[str]]:
+    free = {_folded(c): c for c in raw.frame.columns if c not in taken}
+    columns: dict[str, tuple[str, ...]] = {}
+    absent: list[str] = []
+    for name in options.only or (*decision.signals, *decision.context):
+        if name in options.columns:
+            raw.column(options.columns[name], name)
+            columns[name] = (options.columns[name],)
+        elif _folded(name) in free:
+            columns[name] = (free[_folded(name)],)
+        elif name in decision.context and not options.only:
+            absent.append(name)
+        else:
+            kind = "signal" if name in decision.signals else "context"
+            hint = did_you_mean(name, raw.frame.columns) or f"Columns: {', '.join(raw.frame.columns[:30])}."
+            raise DataError(
+                f"{raw.name}: column '{name}' is missing ({kind} of the decision)",
+                do=f"{hint[0].upper()}{hint[1:]} Map it with columns, or read only some names.",
+            )
+    return columns, [f"context without a column: {', '.join(absent)}"] if absent else []
+
+
+def _window_columns(
+    raw: Raw, decision: Decision, options: Options, taken: set[str]
+) -> tuple[dict[str, tuple[str, ...]], list[str]]:
+    wanted = list(options.only or decision.signals)
+    rest = [c for c in raw.frame.columns if c not in taken]
+    if raw.headless or not any(_sample_of(c) for c in rest):
+        if len(wanted) != 1:
+            raise DataError(
+                f"{raw.name}: which signal are the windows of?",
+                expected="one name",
+                found=", ".join(wanted),
+                do="Read only one name from this file.",
+            )
+        found = {wanted[0]: tuple(rest)}
+    else:
+        prefixes = {n: _folded(options.columns.get(n, n)) for n in wanted}
+        groups: dict[str, list[tuple[int, str]]] = {}
+        for column in rest:
+            sample = _sample_of(column)
+            if sample is not None:
+                groups.setdefault(_folded(sample[0]), []).append((sample[1], column))
+        for name, prefix in prefixes.items():
+            if prefix not in groups:
+                raise DataError(
+                    f"{raw.name}: no columns {name}_0, {name}_1, … (samples of a window)",
+                    do=did_you_mean(name, groups),
+                )
+        found = {n: tuple(c for _, c in sorted(groups[p])) for n, p in prefixes.items()}
+    for name, columns in found.items():
+        if len(columns) != decision.samples(name):
+            raise DataError(
+                f"{raw.name}: windows of '{name}'",
+                expected=f"{decision.samples(name)} samples (rate × length_s of the decision)",
+                found=f"{len(columns)} columns",
+                do="Check rate_hz and window.length_s against the file.",
+            )
+    return found, []
+
+
+def _sample_of(column: str) -> tuple[str, int] | None:
+    match = re.fullmatch(r"(.*?)[_.\[ ]?(\d+)\]?", column)
+    return (match[1], int(match[2])) if match and match[1] else None
+
+
+def _folded(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def subjects(raw: Raw, layout: Layout) -> pd.Series:
+    """The subject of each row as text; empty where the row does not say."""
+    if layout.subject_column is None:
+        return pd.Series(layout.subject or "", index=raw.frame.index, dtype=object)
+    column = raw.frame[layout.subject_column]
+    return column.astype(object).where(column.notna(), "").astype(str).str.strip().astype(object)

@@ -1,0 +1,366 @@
+"""A lake: one folder (or object-store prefix) of Delta tables, with a watermark inside each commit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+from urllib.parse import unquote
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.fs
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from pyarrow.compute import Expression
+from pyarrow.parquet import filters_to_expression
+
+from aiotkit.core.errors import LakeError, did_you_mean
+from aiotkit.lake.schemas import FORMAT, FORMAT_PROPERTY, INSTANT, MONTH, TABLES, TableSchema
+from aiotkit.lake.store import Store, local_path, make_folder, open_store, storage_error, sync_path
+
+Filter: TypeAlias = Sequence[tuple[str, str, Any]] | Expression
+"""Which rows: ``[(column, operator, value), …]`` that must all hold, or an Arrow expression."""
+
+_PROPERTIES = {
+    FORMAT_PROPERTY: str(FORMAT),
+    "delta.appendOnly": "true",  # rows are facts: only compaction may rewrite files
+    "delta.enableExpiredLogCleanup": "false",  # a pinned version needs its log entry for ever
+}
+
+
+class Lake:
+    """The tables of ``lake.schemas.TABLES`` under one URI. Use from one thread; processes may share it.
+
+    What ``append`` has returned is durable, also when the power goes.
+    """
+
+    def __init__(self, uri: str, storage_options: Mapping[str, str] | None = None) -> None:
+        self.uri = uri.rstrip("/")
+        self._options = dict(storage_options) if storage_options else None
+        self._folder = local_path(self.uri)
+        self.store: Store = open_store(self.uri, storage_options)
+
+    @classmethod
+    def create(cls, uri: str | Path, *, storage_options: Mapping[str, str] | None = None) -> Lake:
+        """Create all tables that are not there yet, and open the lake.
+
+        Tables are made up front, by one process: several that create the same table would race.
+
+        Raises:
+            LakeError: when a table is there with another format or other columns.
+            StorageError: when the folder cannot be made.
+        """
+        lake = cls(str(uri), storage_options)
+        if lake._folder is not None:
+            try:
+                make_folder(lake._folder)
+            except OSError as error:
+                raise storage_error(lake._folder, error) from error
+        for table in TABLES.values():
+            lake._create_table(table)
+        return cls.open(uri, storage_options=storage_options)
+
+    @classmethod
+    def open(cls, uri: str | Path, *, storage_options: Mapping[str, str] | None = None) -> Lake:
+        """Open a lake and check that every table has the format this version reads.
+
+        Raises:
+            LakeError: when a table is missing, or has another format or other columns.
+        """
+        lake = cls(str(uri), storage_options)
+        for table in TABLES.values():
+            check_table(table, lake.table(table.name))
+        return lake
+
+    def table(self, name: str, version: int | None = None) -> DeltaTable:
+        """The Delta table itself, as it is now or as it was at a version (for Spark, Polars, DuckDB too).
+
+        Raises:
+            LakeError: when there is no such table or version.
+        """
+        _known(name)
+        place = self.table_uri(name)
+        try:
+            return DeltaTable(place, version=version, storage_options=self._options)
+        except TableNotFoundError as error:
+            raise LakeError(
+                f"{place}: table '{name}' is not there",
+                do="Create the lake with Lake.create, or check the path.",
+            ) from error
+        except (DeltaError, OSError) as error:
+            wanted = "" if version is None else f" at version {version}"
+            raise LakeError(f"{place}: table '{name}'{wanted} cannot be opened", found=str(error)) from error
+
+    def table_uri(self, name: str) -> str:
+        """Where a table lies."""
+        return f"{self.uri if self._folder is None else self._folder}/{name}"
+
+    def append(self, table: str, rows: pa.Table, *, transactions: Mapping[str, int] | None = None) -> int:
+        """Add rows, and move watermarks, in one atomic and durable commit.
+
+        Args:
+            table: name of the table.
+            rows: columns by name; empty ones may be left out; ``month`` is derived.
+            transactions: application id -> new watermark, larger than the present one.
+
+        Returns:
+            The version of the table that holds the rows.
+
+        Raises:
+            LakeError: when the rows do not fit, a watermark would not grow, or another process moved the
+                same watermark meanwhile. Nothing was added then.
+        """
+        marks = dict(transactions or {})
+        target = self.table(table)
+        fitting = conform(TABLES[table], rows)
+        if not fitting.num_rows and not marks:
+            return target.version()
+        for app_id, mark in marks.items():
+            held = target.transaction_version(app_id)
+            if held is not None and held >= mark:
+                raise LakeError(
+                    f"table '{table}': watermark '{app_id}'",
+                    expected=f"a value above {held}",
+                    found=str(mark),
+                    do="These rows are in the table already; read the watermark and go on from there.",
+                )
+        self._commit(target, fitting, marks)
+        return target.version()
+
+    def read(
+        self,
+        table: str,
+        *,
+        columns: Sequence[str] | None = None,
+        where: Filter | None = None,
+        version: int | None = None,
+    ) -> pa.Table:
+        """Rows of a table, in no promised order.
+
+        Args:
+            table: name of the table.
+            columns: which columns (default: all).
+            where: which rows; files that cannot hold any are not read.
+            version: as the table was then (default: now).
+
+        Raises:
+            LakeError: when the table, the version, a column or a file of it is gone.
+        """
+        source = self._dataset(table, version)
+        try:
+            return source.to_table(columns=_columns(table, columns), filter=_expression(where))
+        except (OSError, pa.ArrowException) as error:
+            raise _unreadable(table, version, error) from error
+
+    def batches(
+        self,
+        table: str,
+        *,
+        columns: Sequence[str] | None = None,
+        where: Filter | None = None,
+        version: int | None = None,
+    ) -> Iterator[pa.RecordBatch]:
+        """Like ``read``, a batch at a time, for tables larger than memory."""
+        source = self._dataset(table, version)
+        try:
+            yield from source.to_batches(columns=_columns(table, columns), filter=_expression(where))
+        except (OSError, pa.ArrowException) as error:
+            raise _unreadable(table, version, error) from error
+
+    def watermark(self, app_id: str, *, table: str = "decisions") -> int | None:
+        """The watermark an application committed last, ``None`` when it never did."""
+        return self.watermarks([app_id], table=table).get(app_id)
+
+    def watermarks(self, app_ids: Sequence[str], *, table: str = "decisions") -> dict[str, int]:
+        """Several watermarks at once; applications that never committed are left out."""
+        target = self.table(table)
+        found = ((app_id, target.transaction_version(app_id)) for app_id in app_ids)
+        return {app_id: mark for app_id, mark in found if mark is not None}
+
+    def versions(self) -> dict[str, int]:
+        """The present version of every table."""
+        return {name: self.table(name).version() for name in TABLES}
+
+    def sync(self, table: str) -> None:
+        """Make the newest commit of a table durable (local folders; object stores are durable)."""
+        if self._folder is not None:
+            sync_commit(self._folder / table, self.table(table).version())
+
+    def _create_table(self, table: TableSchema) -> None:
+        place = self.table_uri(table.name)
+        try:
+            DeltaTable.create(
+                place,
+                table.schema,
+                mode="ignore",
+                partition_by=list(table.partitions),
+                name=table.name,
+                description=table.description,
+                configuration=_PROPERTIES,
+                storage_options=self._options,
+                raise_if_key_not_exists=False,
+            )
+        except (DeltaError, OSError) as error:
+            raise LakeError(f"{place}: table '{table.name}' cannot be created", found=str(error)) from error
+        if self._folder is not None:
+            log = self._folder / table.name / "_delta_log"
+            for path in (log / f"{0:020d}.json", log, log.parent, self._folder):
+                sync_path(path)
+
+    def _commit(self, target: DeltaTable, rows: pa.Table, marks: Mapping[str, int]) -> None:
+        properties = CommitProperties(
+            app_transactions=[Transaction(app_id, mark) for app_id, mark in marks.items()]
+        )
+        try:
+            write_deltalake(target, rows, mode="append", commit_properties=properties)
+        except CommitFailedError as error:
+            raise LakeError(
+                f"{target.table_uri}: the commit lost against another process",
+                found=str(error),
+                do="Nothing was added. Two writers use the same watermark: stop one of them, then repeat.",
+            ) from error
+        except (DeltaError, OSError) as error:
+            raise LakeError(f"{target.table_uri}: rows cannot be written", found=str(error)) from error
+        if self._folder is not None:
+            sync_commit(self._folder / target.metadata().name, target.version())
+
+    def _dataset(self, table: str, version: int | None) -> Any:
+        opened = self.table(table, version)
+        # A local table is read by Arrow itself: faster, and its threads need no Python at exit.
+        files = (
+            None
+            if self._folder is None
+            else pa.fs.SubTreeFileSystem(str((self._folder / table).resolve()), pa.fs.LocalFileSystem())
+        )
+        return opened.to_pyarrow_dataset(filesystem=files, schema=TABLES[table].schema)
+
+
+def check_table(table: TableSchema, found: DeltaTable) -> None:
+    """Refuse a table of another format or with other columns (pure over the table's metadata).
+
+    Raises:
+        LakeError: saying what to do.
+    """
+    number = found.metadata().configuration.get(FORMAT_PROPERTY)
+    if number != str(FORMAT):
+        newer = number is not None and number.isdigit() and int(number) > FORMAT
+        raise LakeError(
+            f"{found.table_uri}: {FORMAT_PROPERTY}",
+            expected=str(FORMAT),
+            found=str(number),
+            do="Update aiotkit to open this lake."
+            if newer
+            else "This is no table of an aiotkit lake; create the lake elsewhere and append the rows to it.",
+        )
+    columns = {f.name: str(f.type) for f in pa.schema(found.schema().to_arrow())}
+    wanted = {f.name: str(f.type) for f in table.schema}
+    if columns != wanted:
+        differing = sorted(n for n in wanted.keys() | columns.keys() if wanted.get(n) != columns.get(n))
+        raise LakeError(
+            f"{found.table_uri}: columns {', '.join(differing)} differ",
+            expected=str({n: wanted.get(n) for n in differing}),
+            found=str({n: columns.get(n) for n in differing}),
+            do="The table was changed by another program; restore it, or copy its rows into a new lake.",
+        )
+
+
+def conform(table: TableSchema, rows: pa.Table) -> pa.Table:
+    """Rows with exactly the columns of a table, in its order (pure).
+
+    Raises:
+        LakeError: naming the column that is unknown, missing, empty where it may not be, or of another type.
+    """
+    extra = [n for n in rows.column_names if n not in table.schema.names]
+    if extra:
+        raise LakeError(
+            f"table '{table.name}': unknown column '{extra[0]}'",
+            do=did_you_mean(extra[0], table.schema.names),
+        )
+    columns = [_column(table, rows, field) for field in table.schema]
+    fitting = pa.table(columns, schema=table.schema)
+    return fitting.sort_by([(n, "ascending") for n in table.order]) if table.order else fitting
+
+
+def _column(table: TableSchema, rows: pa.Table, field: pa.Field) -> Any:
+    if field.name == MONTH and table.month_of in rows.column_names:
+        return pc.strftime(_column(table, rows, table.schema.field(table.month_of)), "%Y-%m")
+    if field.name not in rows.column_names:
+        if field.nullable or not rows.num_rows:
+            return pa.nulls(rows.num_rows, field.type)
+        raise LakeError(
+            f"table '{table.name}': column '{field.name}' is missing", found=str(rows.column_names)
+        )
+    column = rows[field.name]
+    if column.null_count and not field.nullable:
+        raise LakeError(
+            f"table '{table.name}': column '{field.name}'",
+            expected="no empty values",
+            found=f"{column.null_count}",
+        )
+    naive = pa.types.is_timestamp(column.type) and column.type.tz is None
+    if naive and field.type == INSTANT:
+        raise LakeError(
+            f"table '{table.name}': column '{field.name}'",
+            expected="instants with a time zone",
+            found=str(column.type),
+            do="Say which zone they are in before they enter the lake; it is never guessed here.",
+        )
+    try:
+        return column.cast(field.type)
+    except (pa.ArrowException, NotImplementedError) as error:
+        raise LakeError(
+            f"table '{table.name}': column '{field.name}'", expected=str(field.type), found=str(column.type)
+        ) from error
+
+
+def sync_commit(table: Path, version: int) -> None:
+    """Make one commit of a local table durable: its data files, then its log entry.
+
+    The Delta library syncs nothing itself; without this a power cut could take back rows whose
+    watermark the device has already been told.
+    """
+    log = table / "_delta_log"
+    entry = log / f"{version:020d}.json"
+    try:
+        for line in entry.read_text().splitlines():
+            added = json.loads(line).get("add")
+            if added is not None:
+                path = table / unquote(added["path"])
+                sync_path(path)
+                sync_path(path.parent)
+        for path in (*log.glob(f"{version:020d}*"), *log.glob("_last_checkpoint"), log, table):
+            sync_path(path)
+    except OSError as error:
+        raise storage_error(entry, error) from error
+
+
+def _known(table: str) -> None:
+    if table not in TABLES:
+        raise LakeError(
+            f"there is no table '{table}'", expected=", ".join(TABLES), do=did_you_mean(table, TABLES)
+        )
+
+
+def _columns(table: str, columns: Sequence[str] | None) -> list[str] | None:
+    names = TABLES[table].schema.names
+    for name in columns or ():
+        if name not in names:
+            raise LakeError(f"table '{table}' has no column '{name}'", do=did_you_mean(name, names))
+    return None if columns is None else list(columns)
+
+
+def _expression(where: Filter | None) -> Expression | None:
+    if isinstance(where, Sequence):
+        return filters_to_expression(list(where)) if where else None
+    return where
+
+
+def _unreadable(table: str, version: int | None, error: Exception) -> LakeError:
+    at = "" if version is None else f" at version {version}"
+    return LakeError(
+        f"table '{table}'{at} cannot be read",
+        found=str(error),
+        do="A file of it is gone or damaged: was it vacuumed without a manifest that pins the version?",
+    )

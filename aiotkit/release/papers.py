@@ -1,0 +1,138 @@
+"""The papers a bundle carries: model card, bill of materials and drift reference. All deterministic."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aiotkit.bundle.interface import Interface
+from aiotkit.core.canonical import JSON, canonical_bytes
+from aiotkit.core.conditions import describe
+from aiotkit.core.decision import Branch, Decision
+from aiotkit.core.gates import Gate
+
+QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
+#: what took part in building: their versions determine the graph's bytes
+TOOLS = ("aiotkit", "torch", "onnx", "onnxscript", "onnxruntime")
+_NAMESPACE = uuid.UUID("6a4c3b0e-5b0f-5d6e-9c56-0d6f1c1f7a11")
+
+
+def model_card(decision: Decision, interface: Interface) -> bytes:
+    """``card.json``: what decides here, from what, within which limits, and what is not known about it."""
+    kind = "model" if interface.states else "rule only"
+    unknown = ["No figures from field data are part of this bundle."]
+    if not interface.states:
+        unknown.append("There is no trained model: actions follow the written rule.")
+    if decision.costs == "unknown":
+        unknown.append("Costs are unknown: nothing is said about money.")
+    document: JSON = {
+        "format": 1,
+        "kind": kind,
+        "decision": {
+            "id": decision.id,
+            "revision": decision.revision,
+            "digest": decision.digest,
+            "title": decision.title,
+            "question": decision.question,
+        },
+        "site": decision.site.name,
+        "states": {name: state.description for name, state in decision.states.items()},
+        "actions": {
+            name: {
+                "description": action.description,
+                "reversible": action.reversible,
+                "autonomy": decision.mode(name),
+            }
+            for name, action in decision.actions.items()
+        },
+        "rule": [_rule_line(branch) for branch in decision.rule],
+        "gates": {gate.name: _gate_words(gate) for gate in decision.gates},
+        "recovery": decision.recovery,
+        "inputs": dict(interface.inputs),
+        "features": list(interface.features),
+        "not_known": unknown,
+    }
+    return canonical_bytes(document)
+
+
+def _rule_line(branch: Branch) -> str:
+    when = f"when {describe(branch.when)}" if branch.when is not None else "otherwise"
+    return f"{when}: {branch.action}"
+
+
+def _gate_words(gate: Gate) -> str:
+    if gate.require is not None:
+        return describe(gate.require)
+    if gate.at_most is not None:
+        return f"at most {gate.at_most.count} new commands in {gate.at_most.per_s:g} s"
+    return f"at least {gate.min_interval_s:g} s between new commands"
+
+
+def bill_of_materials(decision: Decision, files: Mapping[str, bytes]) -> bytes:
+    """``sbom.json``: CycloneDX 1.6, without time stamps; its serial number follows from the contents."""
+    hashes = {path: hashlib.sha256(data).hexdigest() for path, data in sorted(files.items())}
+    serial = uuid.uuid5(_NAMESPACE, canonical_bytes([hashes, _tools()]).decode())
+    document: JSON = {
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
+        "serialNumber": f"urn:uuid:{serial}",
+        "version": 1,
+        "metadata": {
+            "component": {
+                "type": "application",
+                "bom-ref": decision.id,
+                "name": decision.id,
+                "version": str(decision.revision),
+                "description": decision.title,
+            },
+            "tools": {
+                "components": [
+                    {"type": "library", "name": name, "version": found} for name, found in _tools().items()
+                ]
+            },
+        },
+        "components": [
+            {
+                "type": "machine-learning-model" if path.endswith(".onnx") else "file",
+                "bom-ref": path,
+                "name": path,
+                "hashes": [{"alg": "SHA-256", "content": content}],
+            }
+            for path, content in hashes.items()
+        ],
+        "dependencies": [{"ref": decision.id, "dependsOn": list(hashes)}],
+    }
+    return canonical_bytes(document)
+
+
+def _tools() -> dict[str, str]:
+    return {name: version(name) for name in TOOLS}
+
+
+def drift_reference(names: Sequence[str], features: NDArray[np.float32], source: str) -> bytes:
+    """``reference.json``: how each feature was distributed where the bundle was built.
+
+    Args:
+        names: of the features.
+        features: ``[windows, features]``; windows with a value that is not finite do not count for it.
+        source: where the windows are from: ``golden`` (made up) or ``reference`` (given by the builder).
+    """
+    listed: JSON = {}
+    for i, name in enumerate(names):
+        column = features[:, i].astype(np.float64)
+        column = column[np.isfinite(column)]
+        quantiles = np.quantile(column, QUANTILES).tolist() if column.size else []
+        listed[name] = {
+            "count": int(column.size),
+            "mean": float(column.mean()) if column.size else None,
+            "std": float(column.std()) if column.size else None,
+            "quantiles": quantiles,
+        }
+    return canonical_bytes(
+        {"format": 1, "source": source, "quantile_levels": list(QUANTILES), "features": listed}
+    )
