@@ -10,7 +10,7 @@ DEVICE := .venv-device
 DEVICE_READY := $(DEVICE)/.ready
 PINS := pyproject.toml constraints.txt
 PIP := -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
-DEVICE_TESTS := $(wildcard tests/core tests/bundle tests/edge tests/faults)
+DEVICE_TESTS := $(wildcard tests/core tests/bundle tests/edge tests/faults tests/project)
 NOTEBOOKS := find notebooks pipelines -name '*.ipynb' -not -path '*/.ipynb_checkpoints/*'
 STRIP_KEYS := metadata.papermill metadata.widgets cell.metadata.papermill cell.metadata.execution
 

@@ -1,8 +1,8 @@
 """Run every benchmark beside this file and render what they found as one page.
 
-``python benchmarks/run_all.py [--quick] [NAME …]`` runs the named ones (default: all), each in a process of its
-own, and writes ``results/index.html`` from all result files there, old ones included. Exit code 1 when one
-could not be run; a missed target is shown, not an error.
+``python benchmarks/run_all.py [--quick] [NAME …]`` runs the named ones (default: all), each in a process of
+its own, and writes ``results/index.html`` from all result files there, old ones included. Exit code 1 when
+one could not be run; a missed target is shown, not an error.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ HERE = Path(__file__).parent
 NOT_BENCHMARKS = {"common", "run_all"}
 _TARGET = re.compile(r"([≤≥<>])\s*([\d.,]+)")
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
 table { border-collapse: collapse; width: 100%; margin: .5rem 0 }
 th, td { text-align: left; padding: .2rem .6rem; border-bottom: 1px solid #ddd } td.n { text-align: right }
 .met { color: #17652f } .missed { color: #a3260f } small, figcaption { color: #666 } figure { margin: 1rem 0 }
@@ -43,11 +43,7 @@ def run(name: str, options: argparse.Namespace) -> int:
 
 
 def share_of_target(value: float | None, target: str) -> tuple[float, bool] | None:
-    """(value / target, whether the target is met), or None when there is nothing to compare.
-
-    >>> share_of_target(4.0, "≤ 5"), share_of_target(9000, "≥ 10,000"), share_of_target(3.0, "")
-    ((0.8, True), (0.9, False), None)
-    """
+    """(value / target, whether the target is met), or None when there is nothing to compare."""
     found = _TARGET.search(target)
     if found is None or value is None:
         return None
@@ -61,8 +57,8 @@ def page(results: list[Mapping[str, Any]]) -> str:
     body = "".join(section(result) for result in results)
     return (
         f"<!doctype html><html lang='en'><meta charset='utf-8'><title>aiotkit benchmarks</title>"
-        f"<style>{_STYLE}</style><h1>Benchmarks</h1><p>Every figure was measured beside its floor and peers in "
-        f"one run. Compare ratios across machines, not times.</p>{body}</html>\n"
+        f"<style>{_STYLE}</style><h1>Benchmarks</h1><p>Every figure was measured beside its floor and peers "
+        f"in one run. Compare ratios across machines, not times.</p>{body}</html>\n"
     )
 
 
@@ -105,8 +101,9 @@ def plot(result: Mapping[str, Any]) -> str:
     height = step * len(bars) + 8
     return (
         f"<figure><svg viewBox='0 0 680 {height}' width='680' role='img' font-size='13'>{marks}"
-        f"<line x1='{middle}' x2='{middle}' y1='0' y2='{height}' stroke='#222'/></svg><figcaption>Value over target, "
-        f"log scale, ±{reach:.2g} decades; the line is the target. Green: met; red: missed.</figcaption></figure>"
+        f"<line x1='{middle}' x2='{middle}' y1='0' y2='{height}' stroke='#222'/></svg>"
+        f"<figcaption>Value over target, log scale, ±{reach:.2g} decades; the line is the target. "
+        f"Green: met; red: missed.</figcaption></figure>"
     )
 
 

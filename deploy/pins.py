@@ -78,7 +78,7 @@ def read_pins(constraints: str) -> dict[str, str]:
 def conda(constraints: str) -> str:
     """The text of ``environment.yml`` with the pins of a constraints text."""
     pins = [f"{name}=={version}" for name, version in read_pins(constraints).items()]
-    return _CONDA_HEAD + "".join(f"      - {line}\n" for line in [*pins, f"-e .[dev]"])
+    return _CONDA_HEAD + "".join(f"      - {line}\n" for line in [*pins, "-e .[dev]"])
 
 
 def main(argv: list[str]) -> int:

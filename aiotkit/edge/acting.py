@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from aiotkit.core.errors import ActuatorError
-from aiotkit.core.records import Command, Decided, EngineState, RecordType, command_to_json
+from aiotkit.core.records import Command, Decided, EngineState, Posture, RecordType, command_to_json
 from aiotkit.edge.keeper import Keeper
 from aiotkit.edge.link import IN_FORCE, ActuatorLink, Report, Result
 
@@ -59,14 +59,19 @@ class Acting:
         return state_after(before, decided.state, result.status, now_us)
 
     def let_go(
-        self, state: EngineState, action: str, command_id: str, decision_seq: int | None
+        self,
+        state: EngineState,
+        held: Posture | None,
+        action: str,
+        command_id: str,
+        decision_seq: int | None,
     ) -> EngineState:
-        """A person ordered an action that moves nothing: end every command that is in force."""
-        if self._link is None or state.posture is None:
-            return replace(state, posture=None)
+        """A person ordered an action that moves nothing: end the command that was in force (``held``)."""
+        if self._link is None or held is None:
+            return state
         result = self._link.rest(command_id)
         self._note(command_id, None, result, decision_seq, None, action=action)
-        return replace(state, posture=None) if result.in_force else state
+        return state if result.in_force else replace(state, posture=held)
 
     def settle(self, seq: int, intent: Mapping[str, Any]) -> None:
         """A killed agent left an intent without a result: nobody knows what became of it."""

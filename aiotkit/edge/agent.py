@@ -92,6 +92,7 @@ class Agent:
         parts.clock.advance(restored.last_now_us)
         self._bundle, self._generation, self._asked = restored.bundle or "", -1, ""
         self._adopt()
+        self._mend_slots()
         if restored.unfinished is not None:
             self._acting.settle(*restored.unfinished)
         self._state = self._acting.beat(self._state, force=True)
@@ -128,6 +129,8 @@ class Agent:
             self._chores(idle=packet is None)
             if packet is None:
                 return
+        if self._parts.source.acknowledges:
+            self._keeper.commit()  # acknowledged = synced
         self._parts.source.done(at_us)
 
     def _patience_s(self) -> float:
@@ -200,7 +203,7 @@ class Agent:
         kept = self._keeper.append(RecordType.DECISION, payload)
         self._state = self._acting.carry_out(before, decided, kept, seed, now_us)
         if operator.override is not None and decided.command is None and not operator.dry_run:
-            self._state = self._acting.let_go(self._state, operator.override, seed, kept)
+            self._state = self._acting.let_go(self._state, before.posture, operator.override, seed, kept)
         self.counts.decided += 1
         self._last_end_us = gathered.end_us
         if decided.verify.hit:
@@ -311,6 +314,13 @@ class Agent:
                 self._adopt()
         except AiotkitError as error:
             self._say(str(error))
+
+    def _mend_slots(self) -> None:
+        """Write a lost or damaged pointer again, as long as there is another."""
+        try:
+            self._parts.slots.repair()  # what was wrong is journaled already: it was seen at boot
+        except AiotkitError as error:
+            self._say(f"slots: {error}")
 
     def _adopt(self) -> None:
         """Take the bundle that the slots say runs; what was known so far is kept where it fits."""

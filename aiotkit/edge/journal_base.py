@@ -23,6 +23,7 @@ from aiotkit.edge.disk import Disk, replace
 from aiotkit.edge.segments import count_types, seal, unseal
 
 MAX_KEPT = 16 << 10
+BASE_BYTES = 3072  # at most, without kept records
 Hex = Field(pattern=r"^[0-9a-f]{64}$")
 
 
@@ -82,6 +83,11 @@ class Kept(Strict):
         payload = None if self.payload is None else base64.b64decode(self.payload)
         digest, head = bytes.fromhex(self.digest), bytes.fromhex(self.head)
         return Frame(kind, self.seq, digest, self.length, payload, head)
+
+
+def kept_bytes(length: int) -> int:
+    """The most that a kept record with a payload of ``length`` bytes takes in the file."""
+    return 320 + (4 * (length + 2) // 3 if length <= MAX_KEPT else 0)
 
 
 class Base(Strict):

@@ -10,7 +10,7 @@ from typing import Literal
 from aiotkit.core.errors import StorageError
 from aiotkit.core.frames import Frame
 from aiotkit.core.records import RecordType
-from aiotkit.edge.journal_base import Base, GapNote, Kept, Point, write_base
+from aiotkit.edge.journal_base import BASE_BYTES, MAX_KEPT, Base, GapNote, Kept, Point, kept_bytes, write_base
 from aiotkit.edge.journal_files import BASE_FILE, Folder, Segment, put_segment, walk
 from aiotkit.edge.journal_recovery import Recovered
 from aiotkit.edge.journal_space import drop_note, erase_windows
@@ -122,10 +122,10 @@ class Store:
         self.durable = Point(seq=frames[-1].seq, head=frames[-1].head.hex())
 
     def clean(self) -> None:
-        """After a failed write: nothing unacknowledged may stay, and the file is not trusted further.
+        """After a failed write: cut the file back to what was acknowledged, durably.
 
-        What a failed sync leaves in memory and on disk can differ, so the file is cut back to what was
-        acknowledged, synced, and the waiting records go to a new one.
+        What a failed sync leaves in memory and on disk can differ, and another sync would not tell: what
+        waits is written again from memory.
         """
         if not self._unclean:
             return
@@ -133,7 +133,7 @@ class Store:
         path = self.folder.at(segment_name(active.first))
         self.folder.disk.truncate(path, active.size)
         self.folder.disk.sync(path)
-        self._unclean, self._fresh = False, True
+        self._unclean = False
 
     def rotate(self) -> None:
         """Begin a new segment; its name appears with its header durable."""
@@ -210,9 +210,26 @@ class Store:
             )
 
     def _room(self, waiting: Callable[[], int]) -> int:
-        """What the quota leaves, with room to rewrite a segment or the base file aside."""
-        aside = max(self._segment_bytes, *(segment.size for segment in self.segments), self._base_bytes)
-        return self.quota_bytes - self.bytes - aside - waiting() - MARK_SIZE - RESERVE_BYTES
+        """What the quota leaves, with room for the base file to grow and to rewrite a file aside."""
+        room = self._left(waiting(), self._base_bound(read=False))
+        return room if room >= 0 else self._left(waiting(), self._base_bound(read=True))
+
+    def _left(self, waiting: int, base: int) -> int:
+        segments = [segment.size for segment in self.segments]
+        aside = max(self._segment_bytes, base, *segments)
+        return self.quota_bytes - sum(segments) - base - aside - waiting - MARK_SIZE - RESERVE_BYTES
+
+    def _base_bound(self, *, read: bool) -> int:
+        """The most that the base file can come to; the last records are read for it only if need be."""
+        if read:
+            for kind in set(self._last) - {RecordType.WINDOW}:
+                self.last(kind)
+        lengths = [
+            self._tail[kind].length if kind in self._tail else MAX_KEPT
+            for kind in self._last
+            if kind is not RecordType.WINDOW
+        ]
+        return max(self._base_bytes, BASE_BYTES + sum(kept_bytes(length) for length in lengths))
 
     def _drop_oldest(self, declare: Callable[[GapNote], None]) -> None:
         oldest, end = self.segments[0], self.segments[1].first - 1

@@ -64,7 +64,13 @@ class BadPacket(SourceError):
 
 
 class Source(Protocol):
-    """What the agent reads from."""
+    """What the agent reads from.
+
+    ``acknowledges``: whether ``done`` tells a sender, who may then rely on what came of the packet: it
+    must be durable by then.
+    """
+
+    acknowledges: bool
 
     @property
     def ended(self) -> bool:
@@ -271,6 +277,8 @@ def _context_point(entry: object) -> ContextPoint:
 class PipeSource:
     """Packets from a pipe; after each one handled a line ``{"done": at_us}`` goes back (flow control)."""
 
+    acknowledges = True
+
     def __init__(self, incoming: IO[bytes], outgoing: IO[bytes]) -> None:
         self._fd = incoming.fileno()
         self._incoming, self._outgoing = incoming, outgoing
@@ -315,6 +323,8 @@ class PipeSource:
 
 class FileSource:
     """Replays a file of packets as fast as they are handled."""
+
+    acknowledges = False
 
     def __init__(self, path: Path) -> None:
         try:

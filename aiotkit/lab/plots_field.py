@@ -166,7 +166,7 @@ def outage_timeline(
         figure,
         title,
         "Grey: the link was down. The device went on deciding (blue) and kept its journal; delivery (green) "
-        f"caught up afterwards. At most {most:,} records waited; {len(decided):,} were decided, "
+        f"caught up afterwards. At most {most:,} decisions waited; {len(decided):,} were decided, "
         f"{len(delivered):,} delivered.",
     )
 
@@ -188,22 +188,25 @@ def _stamps(us: NDArray[np.int64]) -> NDArray[np.datetime64]:
 
 
 def gate_counts(verdicts: pd.DataFrame) -> Plot:
-    """How often each gate said what.
+    """How often each gate said anything but ALLOW, and what.
 
     Args:
         verdicts: columns ``gate`` and ``verdict``, as ``journal.gate_verdicts`` gives them.
     """
-    title = "What the gates said"
+    title = "When the gates spoke"
     counts = verdicts.groupby(["gate", "verdict"]).size().unstack(fill_value=0)
     names = list(counts.index)
+    spoke = {v: colour for v, colour in VERDICTS.items() if v != "ALLOW"}
+    judged = int(counts.sum(axis=1).max()) if len(counts) else 0
     return _stacked(
         title,
-        {v: [int(counts.loc[n, v]) if v in counts else 0 for n in names] for v in VERDICTS},
+        {v: [int(counts.loc[n, v]) if v in counts else 0 for n in names] for v in spoke},
         names,
-        VERDICTS,
+        spoke,
         "decisions",
-        "Each bar is one gate over all decisions. Anything but ALLOW withheld the action or sent it to a "
-        "person; a gate that never speaks may be mistaken, one that always speaks stops the work.",
+        f"Each of {judged:,} decisions went past every gate; shown is what was not allowed: withheld, sent to "
+        "a person, or not to be judged. A gate that never speaks may be mistaken, one that always speaks stops "
+        "the work.",
     )
 
 

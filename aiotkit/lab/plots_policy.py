@@ -271,7 +271,7 @@ def money_intervals(table: pd.DataFrame, currency: str = "EUR") -> Plot:
         right.plot([row["low"], row["high"]], [i, i], color=colour, lw=3, solid_capstyle="round")
         right.plot(row["difference"], i, "o", color=colour, ms=7)
     right.axvline(0, color=INK, lw=0.9)
-    right.set_xlabel(f"difference to '{baseline}' ({level:.0%} interval)")
+    right.set_xlabel(f"difference to the baseline ({level:.0%} interval)")
     left.set_ylim(len(table) - 0.4, -0.6)
     return Plot(
         figure,

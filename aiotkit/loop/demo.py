@@ -185,6 +185,7 @@ class _Story:
                 run.inspections = plant.crew.inspections
         finally:
             self._collector.stop()
+        self._collector.take_the_rest()
         run.deliveries.look(run.twin.time_us(run.twin.steps))
 
     def _link(self, device: str, machine: int) -> Link:

@@ -133,9 +133,8 @@ def _why(page: Report, told: Told) -> None:
     rows = [{"gate": g, "verdict": v, "because": r} for g, v, r in one["gates"]]
     text = (
         f"Decision `{one['device']}/{one['journal_id']}/{one['seq']}` on {one['subject']} at "
-        f"{one['at']:%Y-%m-%d %H:%M} UTC proposed **{one['proposed']}**: {one['proposal_reason']}. What "
-        f"became of it: **{one['final']}**, {one['final_reason']}. All "
-        f"{told.summary['replayed']['checked']:,} journaled decisions were taken again by a fresh "
+        f"{one['at']:%Y-%m-%d %H:%M} UTC proposed **{one['proposed']}**: {one['proposal_reason']}. "
+        f"{_became(one)} All {told.summary['replayed']['checked']:,} journaled decisions were taken again by a fresh "
         "process from journal, bundle and blobs: "
         f"**{told.summary['replayed']['identical']:,} bit for bit the same**."
     )
@@ -145,6 +144,12 @@ def _why(page: Report, told: Told) -> None:
         figure=plots.gate_counts(gate_verdicts(told.decisions)),
         table=pd.DataFrame(rows),
     )
+
+
+def _became(one: pd.Series) -> str:
+    if one["final"] == one["proposed"]:
+        return "It was ordered."
+    return f"What became of it: **{one['final'] or 'nothing new'}**, {one['final_reason']}."
 
 
 def _labels(page: Report, told: Told) -> None:

@@ -109,7 +109,7 @@ def _table(path: Path) -> NDArray[np.float64]:
 
 def _noted(part: str, codes: NDArray[np.float64]) -> list[str]:
     known = _NOTED[part]
-    unknown = sorted(set(codes.astype(int)) - set(known))
+    unknown = sorted(set(codes.astype(int).tolist()) - set(known))
     if unknown:
         raise DataError(
             f"profile.txt: condition of the {part}", expected=str(sorted(known)), found=str(unknown)

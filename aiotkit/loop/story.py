@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from aiotkit.bundle.keys import SigningKey
+from aiotkit.core.errors import LakeError
 from aiotkit.loop.setting import Place
 
 
@@ -54,10 +55,13 @@ class CollectorProcess:
 
     def start(self) -> None:
         """Start it; an earlier one may have been killed."""
-        argv = [sys.executable, "-m", "aiotkit.cli.main", "collector", "run", "--every-s", "0.3"]
+        self.process = self._spawn("--every-s", "0.3")
+
+    def _spawn(self, *more: str) -> subprocess.Popen[bytes]:
+        argv = [sys.executable, "-m", "aiotkit.cli.main", "collector", "run", *more]
         argv += ["--lake", str(self.place.lake), "--inbox", str(self.place.uplink), "--key", str(self.key)]
         with (self.place.root / "collector.log").open("ab") as log:
-            self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
     def kill(self) -> None:
         """SIGKILL."""
@@ -72,6 +76,15 @@ class CollectorProcess:
             self.process.terminate()
             self.process.wait(60)
             self.process = None
+
+    def take_the_rest(self) -> None:
+        """One last time, for what came while it was leaving.
+
+        Raises:
+            LakeError: it failed; its log says why.
+        """
+        if self._spawn("--once").wait(300) != 0:
+            raise LakeError("the collector failed", do="See collector.log in the work folder.")
 
 
 def cut_uplink(place: Place) -> None:

@@ -145,3 +145,13 @@ def test_what_is_no_envelope_is_refused(change: Any, words: str) -> None:
 def test_adding_a_signature_keeps_the_others() -> None:
     """Signing in turn is the same as signing together."""
     assert add_signature(sign(BUNDLE_TYPE, DATA, [B]), A) == sign(BUNDLE_TYPE, DATA, [A, B])
+
+
+def test_base64_has_one_form() -> None:
+    """Spare bits of the last base64 character that are not zero are refused: they are bytes nobody signed."""
+    good = sign(BUNDLE_TYPE, DATA, [A]).to_bytes().decode()
+    at = good.index('=="}') - 1
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    other = alphabet[alphabet.index(good[at]) ^ 1]
+    with pytest.raises(SignatureError, match="one canonical form"):
+        parse_envelope((good[:at] + other + good[at + 1 :]).encode())

@@ -72,27 +72,28 @@ def test_a_human_is_asked_exactly_when_that_saves_more_than_it_costs(
         assert (proposal.action == ASK) is (saving > cost)
 
 
-@given(SHARES)
-def test_ties_go_to_the_reversible_action_then_to_the_one_that_moves_nothing(worn):
+def free_choice(actions):
+    """A decision among these actions, each costing the same in every state."""
+    document = {
+        "actions": actions,
+        "costs": {name: {"healthy": 1, "worn": 1} for name in actions},
+        "rule": [{"otherwise": max(actions)}],
+        "recovery": max(actions),
+        "autonomy": {},
+    }
+    return least_expected_cost({"healthy": 0.5, "worn": 0.5}, decision(**document)).action
+
+
+def test_ties_go_to_the_reversible_action_then_to_the_one_that_moves_nothing():
     """Where money cannot choose, what can be taken back is preferred, then what does nothing."""
-    p = {"healthy": 1 - worn, "worn": worn}
-    same = table((5, 5), (5, 5), (5, 5))
-    assert least_expected_cost(p, decision(same)).action == "run"
-    assert least_expected_cost(p, decision(same | {"run": {"healthy": 9, "worn": 9}})).action == "slow"
+    for_good, moving, still = {"reversible": False}, {"actuator": "drive"}, {}
+    assert free_choice({"abort": for_good, "brake": moving, "wait": still}) == "wait"
+    assert free_choice({"abort": for_good, "brake": for_good | moving, "coast": moving}) == "coast"
 
 
 def test_ties_between_equals_go_by_name():
     """Two actions alike in everything are chosen between the same way everywhere."""
-    actions = {name: {} for name in ("zeta", "alpha", "run")}
-    document = {
-        "actions": actions,
-        "costs": {name: {"healthy": 1, "worn": 1} for name in actions},
-        "rule": [{"otherwise": "zeta"}],
-        "recovery": "zeta",
-        "autonomy": {},
-    }
-    p = {"healthy": 0.5, "worn": 0.5}
-    assert least_expected_cost(p, decision(**document)).action == "alpha"
+    assert free_choice({"zeta": {}, "alpha": {}, "run": {}}) == "alpha"
 
 
 @pytest.mark.parametrize(

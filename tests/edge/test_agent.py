@@ -575,12 +575,23 @@ def test_records_are_committed_in_groups_and_before_waiting(tmp_path):
     """Fewer syncs than decisions while packets come; nothing open when none does."""
     state = make_device(tmp_path, journal={"commit_ms": 200})
     with agent(state, *[packet(i) for i in range(30)]) as (one, source):
+        source.acknowledges = False
         while source.waiting:
             one.step()
         assert one._keeper.commits < 15
         while one._keeper.wait_s() is not None:
             one.step()
         assert one._keeper.journal.durable_seq == one._keeper.journal.next_seq - 1
+
+
+def test_J1_what_was_acknowledged_is_durable(tmp_path):
+    """A sender that got its credit may rely on the decision: it is synced by then."""
+    state = make_device(tmp_path, journal={"commit_ms": 60_000})
+    with agent(state, packet(0), packet(1)) as (one, source):
+        while source.waiting:
+            one.step()
+            assert one._keeper.journal.durable_seq == one._keeper.journal.next_seq - 1
+        assert len(source.credits) == 2
 
 
 def test_a_journal_of_another_device_is_refused(tmp_path):

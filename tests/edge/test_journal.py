@@ -135,6 +135,8 @@ def test_trim_removes_what_the_collector_holds():
     assert journal.delivered.seq == 200
     journal.close()
     again = open_journal(disk)
+    assert again.frame(199) is not None
+    again.trim(signed(point(again, 199)), TRUST)  # older, and readable: changes nothing
     assert again.delivered.seq == 200
     assert again.findings == ()
     assert again.head_before(201).hex() == again.delivered.head
@@ -166,17 +168,42 @@ def test_J5_trim_refuses_every_other_word():
     assert len(list(journal.frames())) == 300
 
 
+def test_a_watermark_about_dropped_records_waits_for_the_next():
+    """Where our own head is gone with the record, the collector's word cannot be checked: nothing goes."""
+    journal = open_journal(CrashDisk(), quota_bytes=64 << 10)
+    fill(journal, 5)
+    early = signed(point(journal, 7))
+    fill(journal, 300, size=300)
+    first = journal.usage.first_seq
+    assert first > 8
+    assert journal.trim(early, TRUST) == first
+    assert journal.delivered.seq == 0
+    journal.trim(signed(point(journal, journal.durable_seq)), TRUST)
+    assert journal.usage.first_seq > first
+    assert journal.usage.dropped is None
+
+
 # -- quota
 
 
 def test_J3_the_quota_holds_always():
-    """The folder never takes more than the quota, at no moment of any operation."""
-    quota = 96 << 10
-    disk = CrashDisk(capacity=quota)  # a byte more would be ENOSPC
-    journal = open_journal(disk, quota_bytes=quota, segment_bytes=8192)
-    fill(journal, 400, size=300)
-    assert disk.used <= quota
-    assert journal.durable_seq >= 1200
+    """The folder never takes more than the quota, at no moment: rewriting and big kept records included."""
+    quota = 160 << 10
+    disk = CrashDisk()
+    used: list[int] = []
+
+    def watch(op: Op) -> None:
+        used.append(disk.used)
+
+    disk.fail = watch
+    journal = open_journal(disk, quota_bytes=quota, segment_bytes=16384)
+    for kind in (RecordType.OVERRIDE, RecordType.ANSWER, RecordType.OUTCOME):
+        journal.append(kind, bytes(12_000))
+    fill(journal, 600, size=300)
+    assert journal.usage.first_seq > 1000
+    assert any(frame.withheld for frame in journal.frames())
+    assert quota // 2 < max(used) <= quota
+    assert max(used) > disk.used + 12_000  # the test has seen files aside
 
 
 def test_J3_windows_go_first_then_the_oldest_and_all_is_declared():
@@ -308,6 +335,11 @@ def test_J6_a_refusing_disk_loses_nothing_and_the_journal_goes_on(number):
             f.payload in (None, payload_of(f.seq, 1500)) for f in frames if f.type is not RecordType.GAP
         )
         assert journal.verify().ok
+        dropped = journal.usage.dropped
+        assert dropped is not None
+        assert sum((dropped.counts or {}).values()) == dropped.last - dropped.first + 1
+        ranges = [(note.first, note.last) for note in journal.verify().gaps]
+        assert len(ranges) == len(set(ranges))  # declared once, though the removal was tried twice
         survivor = open_journal(disk.after_kill(), quota_bytes=64 << 10)
         due = survivor.usage.first_seq  # finishes a removal that the error had cut short
         assert due == frames[0].seq or due <= survivor.delivered.seq + 1
@@ -378,3 +410,43 @@ def test_J6_a_journal_opens_on_a_full_disk():
         fill(again, 1)
     full.capacity = None
     assert again.commit() == 18
+
+
+def test_J6_closing_after_a_refusal_leaves_a_sound_journal():
+    """What a refused commit left half-written is gone when the journal is closed."""
+    disk = CrashDisk()
+    journal = open_journal(disk)
+    fill(journal, 2)
+    disk.capacity = disk.used + 100
+    with pytest.raises(StorageError):
+        fill(journal, 1, size=400)
+    assert not journal.verify().ok
+    disk.capacity = None
+    journal.close()
+    assert verify_folder(disk).ok
+
+
+def test_J6_a_torn_group_is_cut_off_on_a_full_disk_too():
+    """With no room to write the segment anew it is cut in place, and that is durable when it counts."""
+    disk = CrashDisk()
+    journal = open_journal(disk)
+    fill(journal, 2)
+    disk.capacity = disk.used + 100
+    with pytest.raises(StorageError):
+        fill(journal, 1, size=400)
+    torn = disk.after_kill()
+    torn.capacity = torn.used
+    again = open_journal(torn)
+    assert again.durable_seq == 6
+    assert "torn write" in again.findings[0]
+    torn.note("open")
+    torn.capacity = None
+    assert again.verify().ok
+    fill(again, 1)
+    torn.note("committed")
+    for state in crash_states(torn):
+        survivor = open_journal(state.disk())
+        assert survivor.durable_seq in ((9,) if len(state.notes) == 2 else (6, 9))
+        if state.notes:
+            assert not [finding for finding in survivor.findings if "100 bytes" in finding]
+        assert survivor.verify().ok

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 
 import pytest
 from worlds.crash import CrashDisk
-from worlds.journals import TRUST, fill, open_journal, payload_of, point, signed
+from worlds.journals import STRANGER, TRUST, fill, open_journal, payload_of, point, signed
 
-from aiotkit.core.errors import ChainError
+from aiotkit.core.errors import ChainError, JournalError
 from aiotkit.core.frames import Frame, encode, genesis, make_frame, withhold
 from aiotkit.core.records import RecordType
 from aiotkit.edge.journal import Journal
@@ -169,25 +169,28 @@ class Taken:
 
     headers: list[Header]
     groups: list[list[list[Frame]]]
+    marks: list[list[bytes]]  # the heads that the groups' marks carried
 
     @classmethod
     def of(cls, files: dict[str, bytes]) -> Taken:
-        headers, groups = [], []
+        headers, groups, marks = [], [], []
         for path in segments(files):
             header, start = read_header(files[path], path.rpartition("/")[2])
             items = read_groups(files[path][start:], start, GENESIS, Place(header.first, None))
+            whole = [item for item in items if isinstance(item, Group)]
             headers.append(header)
-            groups.append([list(item.frames) for item in items if isinstance(item, Group)])
-        return cls(headers, groups)
+            groups.append([list(group.frames) for group in whole])
+            marks.append([group.previous for group in whole])
+        return cls(headers, groups, marks)
 
-    def files(self, files: dict[str, bytes]) -> dict[str, bytes]:
-        """Put together again with good marks, checks and header digests."""
+    def files(self, files: dict[str, bytes], *, keep_marks: bool = False) -> dict[str, bytes]:
+        """Put together again with good checks and digests; marks follow the frames, or are as they were."""
         out = {path: data for path, data in files.items() if not path.endswith(".seg")}
-        for header, groups in zip(self.headers, self.groups, strict=True):
+        for header, groups, marks in zip(self.headers, self.groups, self.marks, strict=False):
             head, previous, laid = seal(header), bytes.fromhex(header.previous), []
-            for frames in groups:
+            for i, frames in enumerate(groups):
                 if frames:
-                    laid.append(Group(0, 0, previous, tuple(frames)))
+                    laid.append(Group(0, 0, marks[i] if keep_marks else previous, tuple(frames)))
                     previous = frames[-1].head
             body = regroup(GENESIS, len(head), laid)
             out["journal/" + segment_name(header.first)] = head + body
@@ -340,6 +343,71 @@ def test_J8_a_rewrite_of_everything_is_caught_by_the_checkpoint(attack):
             assert found.ok == (seq <= position), (at, seq, found.problems)
 
 
+def test_J8_a_group_forged_as_a_whole():
+    """A group whose records were replaced and chained among themselves does not fit the group behind it."""
+    files = small_journal()
+    for s, groups in enumerate(Taken.of(files).groups):
+        for g in range(len(groups)):
+            taken = Taken.of(files)
+            previous = taken.marks[s][g]
+            for f, frame in enumerate(taken.groups[s][g]):
+                forged = make_frame(frame.type, frame.seq, b"forged", previous)
+                taken.groups[s][g][f], previous = forged, forged.head
+            found = verify(taken.files(files, keep_marks=True))
+            assert not found.ok
+            assert taken.groups[s][g][0].seq <= (found.first_bad or 0) <= taken.groups[s][g][-1].seq + 1
+
+
+def test_J8_a_group_repeated():
+    """A group put in a second time further on is detected, and its records are read once."""
+    files = small_journal()
+    taken = Taken.of(files)
+    taken.groups[1].insert(2, taken.groups[1][0])
+    taken.marks[1].insert(2, taken.marks[1][0])
+    repeated = taken.files(files, keep_marks=True)
+    assert "out of order" in verify(repeated).problems[0].why
+    seqs = [frame.seq for frame in open_frames(repeated)]
+    assert seqs == sorted(set(seqs))
+    assert set(range(1, 13)) <= set(seqs)
+
+
+def test_J8_a_segment_that_repeats_another():
+    """Records that two segments both hold are detected."""
+    files = small_journal()
+    taken = Taken.of(files)
+    taken.groups[0] += taken.groups[1]
+    taken.marks[0] += taken.marks[1]
+    found = verify(taken.files(files, keep_marks=True))
+    assert any("repeats earlier records" in problem.why for problem in found.problems)
+
+
+def test_J8_an_empty_segment_of_another_journal():
+    """A foreign segment without records does not lead the journal onto a foreign chain."""
+    files = small_journal()
+    with open_journal(disk_of(files)) as journal:
+        head = journal.head
+    foreign = Header(
+        device="press-8", journal_id="ffff", first=13, previous="a" * 64, counts={"DECISION": 12}, last={}
+    )
+    spliced = {**files, "journal/" + segment_name(13): seal(foreign)}
+    assert not verify(spliced).ok
+    with open_journal(disk_of(spliced)) as journal:
+        assert journal.head == head
+        assert any("belongs to press-8/ffff" in finding for finding in journal.findings)
+        fill(journal, 1)
+        assert journal.verify().ok
+
+
+def test_J8_a_renamed_segment():
+    """A segment under another name than its header's is damaged, whatever it holds."""
+    files = small_journal()
+    path = segments(files)[2]
+    with pytest.raises(JournalError, match="expected the name 0000"):
+        read_header(files[path], segment_name(99))
+    renamed = {**files, "journal/" + segment_name(99): files[path]}
+    assert not verify(renamed).ok
+
+
 def test_J8_truncation_below_the_checkpoint():
     """Any number of groups or segments cut from the end is detected when a checkpoint lies beyond."""
     files = small_journal()
@@ -426,7 +494,30 @@ def test_J8_forged_totals_and_base():
     claim = base.model_copy(update={"delivered": Point(seq=4, head="0" * 64)})
     write_base(disk, "journal/base.json", claim)
     assert not verify_folder(disk).ok
-    assert any("kept watermark" in p.why for p in verify_folder(disk, trust=TRUST).problems)
+    assert any("kept watermark says" in p.why for p in verify_folder(disk, trust=TRUST).problems)
+    truth = verify_folder(disk_of(files)).head
+    mark = Watermark(device="press-7", journal_id="00112233aabbccdd", seq=12, head=truth)
+    for envelope in (signed(mark, STRANGER).decode(), "{}", None):
+        claim = base.model_copy(
+            update={"delivered": Point(seq=12, head=truth), "acknowledged": Point(seq=12, head=truth)}
+        )
+        write_base(disk, "journal/base.json", claim.model_copy(update={"watermark": envelope}))
+        assert verify_folder(disk).ok  # who has no trust file cannot tell
+        found = verify_folder(disk, trust=TRUST)
+        assert any("the kept watermark: " in p.why for p in found.problems)
+        assert found.checkpoint_seq is None
+
+
+@pytest.mark.parametrize("other", [{"device": "press-8"}, {"journal_id": "ffff"}])
+def test_J8_a_checkpoint_of_another_journal(other):
+    """A good signature over another journal's record proves nothing here, and is said to."""
+    files = small_journal()
+    with open_journal(disk_of(files)) as journal:
+        mark = point(journal, 12).model_copy(update=other)
+    found = verify(files, mark)
+    assert not found.ok
+    assert "not for this journal" in found.problems[0].why
+    assert found.checkpoint_seq is None
 
 
 def test_withheld_windows_are_no_manipulation():

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import hashlib
 import math
-import subprocess
 import sys
 from functools import cache
 from pathlib import Path
@@ -226,33 +224,6 @@ def test_nothing_of_where_it_was_made_is_in_the_graph(exported: tuple[Decision, 
     assert not model.metadata_props
     assert not any(node.metadata_props or node.doc_string for node in model.graph.node)
     assert (model.ir_version, [(o.domain, o.version) for o in model.opset_import]) == (9, [("", 18)])
-
-
-_EXPORT = """
-import hashlib, json, sys
-from aiotkit.core.decision import parse_decision
-from aiotkit.lab.features import export_front
-sys.stdout.write(hashlib.sha256(export_front(parse_decision(json.load(sys.stdin)))[0]).hexdigest())
-"""
-
-
-def test_the_same_bytes_in_another_folder_and_process(
-    exported: tuple[Decision, bytes, Interface], tmp_path: Path
-) -> None:
-    """Exporting in a fresh process, elsewhere, with another hash seed gives the same bytes."""
-    decision, graph, _ = exported
-    script = tmp_path / "export.py"
-    script.write_text(_EXPORT)
-    run = subprocess.run(
-        [sys.executable, str(script)],
-        cwd=tmp_path,
-        env={"PYTHONHASHSEED": "77", "HOME": str(tmp_path)},
-        input=decision.canonical(),
-        capture_output=True,
-        timeout=300,
-        check=True,
-    )
-    assert run.stdout.decode() == hashlib.sha256(graph).hexdigest()
 
 
 def test_a_decision_that_reads_no_feature_has_an_empty_output() -> None:

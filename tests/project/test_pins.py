@@ -45,7 +45,7 @@ def test_what_pyproject_asks_for_is_pinned_within_its_range(asked):
 def test_the_tests_run_on_the_pinned_versions():
     """What is installed here is what was promised."""
     found = {}
-    for name in PINS:
+    for name in PINS.keys() - {"setuptools"}:  # every virtual environment brings its own
         try:
             found[name] = Version(version(name)).public
         except PackageNotFoundError:

@@ -110,6 +110,8 @@ def write_packets(path: Path, packets: Sequence[Packet]) -> None:
 class ListSource:
     """Packets (or errors to raise) from a list, as a source; notes the credit it gets."""
 
+    acknowledges = True
+
     def __init__(self, *packets: Packet | Exception) -> None:
         self.waiting = list(packets)
         self.credits: list[int | None] = []

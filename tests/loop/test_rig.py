@@ -1,0 +1,105 @@
+"""A recorded rig goes through real devices; a broken record is refused with its reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("deltalake")
+pytestmark = pytest.mark.desk
+
+from aiotkit.core.errors import DataError  # noqa: E402
+from aiotkit.loop.aftermath import POLICIES  # noqa: E402
+from aiotkit.loop.rig import PARTS, read_rig, rig_decision  # noqa: E402
+from aiotkit.loop.rig_demo import run_rig_demo  # noqa: E402
+
+SENSORS = sorted({s for part in PARTS for s in rig_decision(part).signals})
+RECORD = Path(__file__).resolve().parents[3] / "shared" / "datasets" / "hydraulic_uci"
+CYCLES = 40
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Path:
+    """A small record in the layout of the real one: efficiency falls with the cooler's condition."""
+    rng = np.random.default_rng(5)
+    folder = tmp_path / "record"
+    (folder / "native_1hz").mkdir(parents=True)
+    cooler = np.repeat([3, 20, 100, 100], CYCLES // 4)
+    valve, pump, accumulator = (
+        rng.choice(c, CYCLES) for c in ([73, 80, 90, 100], [0, 1, 2], [90, 100, 115, 130])
+    )
+    for sensor in SENSORS:
+        low, high = next(d.signals[sensor].range for d in map(rig_decision, PARTS) if sensor in d.signals)
+        level = low + (high - low) * (0.2 + 0.3 * cooler[:, None] / 100)
+        values = level + rng.normal(0, (high - low) / 100, (CYCLES, 60))
+        np.savetxt(folder / "native_1hz" / f"{sensor}.txt", values, delimiter="\t", fmt="%.4f")
+    profile = np.column_stack([cooler, valve, pump, accumulator, np.zeros(CYCLES)])
+    np.savetxt(folder / "profile.txt", profile, delimiter="\t", fmt="%d")
+    return folder
+
+
+def silent(_stage: str, _share: float) -> None:
+    """Nobody is told."""
+
+
+def test_a_small_record_goes_round(record: Path, tmp_path: Path) -> None:
+    """Four devices decide about every cycle; all of it arrives, replays and is priced."""
+    summary = run_rig_demo(record, tmp_path / "run", silent)
+    assert summary["outage"] == {
+        "decided": 4 * CYCLES, "delivered": 4 * CYCLES, "gaps": 0, "lost": 0, "duplicates": 0,
+    }  # fmt: skip
+    assert summary["replayed"] == {"checked": 4 * CYCLES, "identical": 4 * CYCLES}
+    for part in PARTS:
+        money = {name: row["money"] for name, row in summary["parts"][part]["policy_money"].items()}
+        assert money["oracle"] <= min(money.values()) + 1e-9
+        assert money["hindsight_threshold"] <= money["tuned_threshold"] + 1e-9
+    assert (tmp_path / "run" / "report.html").stat().st_size > 10_000
+
+
+@pytest.mark.skipif(not RECORD.is_dir(), reason="the real record is not beside this checkout")
+def test_the_written_rules_beat_constant_actions_on_the_real_record(tmp_path: Path) -> None:
+    """Over the four parts the rules cost less than always exchanging or never acting."""
+    summary = run_rig_demo(RECORD, tmp_path / "run", silent, quick=True)
+    assert summary["outage"]["lost"] == 0
+    assert summary["replayed"]["identical"] == summary["replayed"]["checked"] == 4 * summary["cycles"]
+    total = {n: sum(summary["parts"][p]["policy_money"][n]["money"] for p in PARTS) for n in POLICIES}
+    assert total["oracle"] < total["rule"] < min(total["always"], total["never"])
+
+
+def test_a_missing_sensor_is_named(record: Path) -> None:
+    """The file that is not there is named, with where it was looked for."""
+    (record / "native_1hz" / "SE.txt").unlink()
+    with pytest.raises(DataError, match=r"sensor SE.*SE.txt or SE.csv"):
+        read_rig(record, {"SE"})
+
+
+def test_a_folder_that_is_no_record_is_refused(tmp_path: Path) -> None:
+    """An empty folder ends in a sentence, not in a traceback."""
+    with pytest.raises(DataError, match=r"profile.txt.*no such file"):
+        read_rig(tmp_path, {"SE"})
+
+
+def test_a_row_too_short_is_refused(record: Path) -> None:
+    """Every cycle must have its sixty values."""
+    path = record / "native_1hz" / "SE.txt"
+    path.write_text("\n".join(line.rsplit("\t", 1)[0] for line in path.read_text().splitlines()))
+    with pytest.raises(DataError, match="40 rows of 60 values"):
+        read_rig(record, {"SE"})
+
+
+def test_an_unknown_condition_is_refused(record: Path) -> None:
+    """A condition code that means nothing is named."""
+    path = record / "profile.txt"
+    path.write_text(path.read_text().replace("100\t", "55\t", 1))
+    with pytest.raises(DataError, match=r"condition of the .*found \[55\]"):
+        read_rig(record, {"SE"})
+
+
+def test_words_between_the_numbers_are_refused(record: Path) -> None:
+    """A cell that is no number is told."""
+    path = record / "native_1hz" / "SE.txt"
+    path.write_text(path.read_text().replace("\t", "\tbroken\t", 1))
+    with pytest.raises(DataError, match=r"SE.txt.*numbers separated by tabs"):
+        read_rig(record, {"SE"})
