@@ -77,8 +77,10 @@ bench: $(READY) ## Run every benchmark and render one page
 lab: $(READY) ## Open JupyterLab on the notebooks
 	$(BIN)/jupyter lab notebooks
 
-mlflow: $(READY) ## Start MLflow on a local SQLite file
-	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow server --backend-store-uri sqlite:///mlflow.db
+mlflow: $(READY) ## Open MLflow on the demo's store (make demo first)
+	@[ -f demo-run/mlflow.db ] || { echo "error: demo-run/mlflow.db is not there; run make demo first" >&2; exit 2; }
+	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow server --backend-store-uri sqlite:///demo-run/mlflow.db \
+	  --artifacts-destination demo-run/mlartifacts
 
 format: $(READY) ## Format the code and strip notebooks
 	$(BIN)/ruff format .

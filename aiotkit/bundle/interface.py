@@ -14,7 +14,6 @@ from pydantic import Field, PositiveInt, model_validator
 from aiotkit.bundle.document import parse_document
 from aiotkit.core.canonical import canonical_bytes
 from aiotkit.core.decision import Decision, Name
-from aiotkit.core.errors import MismatchError
 from aiotkit.core.strict import Strict
 
 #: name of the graph output that holds the features
@@ -72,27 +71,3 @@ def parse_interface(data: bytes) -> Interface:
         BundleError: naming every problem.
     """
     return parse_document(data, Interface, "interface.json")
-
-
-def check_interface(interface: Interface, decision: Decision) -> None:
-    """Refuse a graph that does not serve its decision.
-
-    Raises:
-        MismatchError: inputs, features or states differ from what the decision file asks for.
-    """
-    wanted = interface_of(decision)
-    if dict(interface.inputs) != dict(wanted.inputs):
-        raise MismatchError(
-            "interface.json: inputs", expected=str(dict(wanted.inputs)), found=str(dict(interface.inputs))
-        )
-    missing = [name for name in wanted.features if name not in interface.features]
-    if missing:
-        raise MismatchError(
-            "interface.json: features", expected=", ".join(wanted.features), found=f"none of {missing}"
-        )
-    if interface.states and set(interface.states) != set(decision.states):
-        raise MismatchError(
-            "interface.json: states",
-            expected=", ".join(sorted(decision.states)),
-            found=", ".join(sorted(interface.states)),
-        )

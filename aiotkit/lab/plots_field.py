@@ -204,9 +204,9 @@ def gate_counts(verdicts: pd.DataFrame) -> Plot:
         names,
         spoke,
         "decisions",
-        f"Each of {judged:,} decisions went past every gate; shown is what was not allowed: withheld, sent to "
-        "a person, or not to be judged. A gate that never speaks may be mistaken, one that always speaks stops "
-        "the work.",
+        f"Each of {judged:,} decisions went past every gate; shown is what was not allowed: withheld, "
+        "sent to a person, or not to be judged. A gate that never speaks may be mistaken, one that always "
+        "speaks stops the work.",
     )
 
 

@@ -25,6 +25,7 @@ from aiotkit.loop.arms import ARMS, ArmsResult
 from aiotkit.loop.demo import FieldRun, Options, Progress, arms_in_background, run_field
 from aiotkit.loop.ledger import CATEGORIES
 from aiotkit.loop.page import WORDS, Told, demo_report
+from aiotkit.release.registry import log_run
 
 FORMAT = 1
 
@@ -85,8 +86,27 @@ def _desk(run: FieldRun, arms: Future[ArmsResult], progress: Progress, began: fl
     demo_report(told).write(run.place.root / "report.html")
     summary["elapsed_s"] = round(monotonic() - began, 1)
     (run.place.root / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    progress("MLflow: figures and report", 0.98)
+    _log(run, summary)
     progress("done", 1.0)
     return summary
+
+
+def _log(run: FieldRun, summary: dict[str, Any]) -> None:
+    """Enter the run into the MLflow store of the work folder."""
+    money = {f"money.{name}": row["money"] for name, row in summary["policy_money"].items()}
+    counts = {
+        f"{part}.{n}": v for part in ("outage", "replayed", "outcomes") for n, v in summary[part].items()
+    }
+    root = run.place.root
+    log_run(
+        root,
+        run.decision.id,
+        f"written rule, seed {run.options.seed}",
+        params={n: summary[n] for n in ("seed", "fleet", "days", "bundle")},
+        metrics=money | counts | {"elapsed_s": summary["elapsed_s"]},
+        artifacts=[root / "report.html", root / "summary.json", run.bundle],
+    )
 
 
 def _arrivals(run: FieldRun, decisions: pd.DataFrame, end_us: int) -> list[int]:

@@ -134,8 +134,8 @@ def _why(page: Report, told: Told) -> None:
     text = (
         f"Decision `{one['device']}/{one['journal_id']}/{one['seq']}` on {one['subject']} at "
         f"{one['at']:%Y-%m-%d %H:%M} UTC proposed **{one['proposed']}**: {one['proposal_reason']}. "
-        f"{_became(one)} All {told.summary['replayed']['checked']:,} journaled decisions were taken again by a fresh "
-        "process from journal, bundle and blobs: "
+        f"{_became(one)} All {told.summary['replayed']['checked']:,} journaled decisions were taken again "
+        "by a fresh process from journal, bundle and blobs: "
         f"**{told.summary['replayed']['identical']:,} bit for bit the same**."
     )
     page.section(

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from worlds.bundles import bundle_files, decision_of
 
-from aiotkit.bundle.interface import check_interface, interface_of, parse_interface
+from aiotkit.bundle.interface import interface_of, parse_interface
 from aiotkit.core.canonical import canonical_bytes
-from aiotkit.core.errors import BundleError, MismatchError
+from aiotkit.core.errors import BundleError
 
 DECISION = decision_of()
 GOOD = interface_of(DECISION)
@@ -42,18 +42,3 @@ def test_what_is_no_interface_is_refused(change: dict[str, Any], words: str) -> 
     """Anything but an interface of format 1 is refused in words."""
     with pytest.raises(BundleError, match=words):
         parse_interface(canonical_bytes(json.loads(GOOD.canonical()) | change))
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"inputs": {"oil": 1, "temp": 8}}, "inputs; expected .*vib"),
-        ({"inputs": {"oil": 1, "temp": 8, "vib": 128}}, "inputs"),
-        ({"features": ["vib.rms"]}, "features"),
-        ({"states": ("ok",)}, "states; expected ok, worn; found ok"),
-    ],
-)
-def test_a_graph_for_another_decision_is_refused(change: dict[str, Any], words: str) -> None:
-    """Other inputs, missing features and other states do not serve the decision."""
-    with pytest.raises(MismatchError, match=words):
-        check_interface(GOOD.model_copy(update=change), DECISION)

@@ -145,7 +145,7 @@ def test_the_drift_reference_of_given_windows() -> None:
     assert empty["features"]["a"] == {"count": 0, "mean": None, "std": None, "quantiles": []}
 
 
-def test_reference_windows_given_by_the_builder_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reference_windows_given_by_the_builder_are_used() -> None:
     """Windows given for the reference determine it, not the golden ones."""
     from aiotkit.release.bundle import build_bundle
 
