@@ -178,16 +178,12 @@ class RealDisk:
 
     def sync(self, path: str) -> None:
         """See ``Disk.sync``."""
-        try:
-            with _storage("sync", self._at(path)):
-                if path in self._appending:
-                    _sync_data(self._appending[path])
-                else:
-                    with _opened(self._at(path), os.O_RDWR | os.O_CLOEXEC) as handle:
-                        os.fsync(handle)
-        except StorageError:
-            self._release(path)  # the next attempt must not ask a handle that has told its error
-            raise
+        with _storage("sync", self._at(path)):
+            if path in self._appending:
+                _sync_data(self._appending[path])
+            else:
+                with _opened(self._at(path), os.O_RDWR | os.O_CLOEXEC) as handle:
+                    os.fsync(handle)
 
     def rename(self, old: str, new: str) -> None:
         """See ``Disk.rename``."""

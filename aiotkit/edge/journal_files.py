@@ -155,7 +155,7 @@ def check_identity(folder: Folder, device: str, journal_id: str | None) -> None:
 
 
 def put_segment(folder: Folder, segment: Segment, data: bytes) -> None:
-    """Give a segment's name a new file in one step; ``sync_folder`` makes that durable."""
+    """Give a segment's name a new file in one step; it is durable once the folder is synced."""
     path = folder.at(segment_name(segment.first))
     folder.disk.write(path + ASIDE, data)
     folder.disk.sync(path + ASIDE)

@@ -19,6 +19,7 @@ from typing import IO, Any
 
 from aiotkit.core.errors import AiotkitError, SourceError
 from aiotkit.edge.sources import Packet, encode_packet
+from aiotkit.edge.wire import address
 
 Values = dict[str, Any]
 _CHUNK = 1 << 16
@@ -74,7 +75,8 @@ class Link:
         """Start the actuator process and wait until it has connected its driver."""
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.driver_path.unlink(missing_ok=True)
-        self._listener.bind(str(self.driver_path))
+        with address(self.driver_path) as place:
+            self._listener.bind(place)
         self._listener.listen(1)
         self._listener.settimeout(timeout_s)
         self.actuator = self._spawn("actuator", stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)

@@ -259,6 +259,22 @@ def test_J3_stop_keeps_everything_and_goes_on_after_a_trim():
     assert journal.frame(durable + 3).payload == payload_of(durable + 3)
 
 
+def test_J7_a_damaged_segment_is_not_rewritten():
+    """When windows are erased for room, a damaged segment stays as it is: it is evidence."""
+    disk = CrashDisk()
+    with open_journal(disk, quota_bytes=96 << 10) as journal:
+        fill(journal, 20, size=500)
+    name = "journal/00000000000000000001.seg"
+    damaged = bytearray(disk.files[name])
+    damaged[len(damaged) // 2] ^= 1
+    disk = CrashDisk({**disk.files, name: bytes(damaged)}, frozenset({"journal"}))
+    with open_journal(disk, quota_bytes=96 << 10) as journal:
+        while not any(frame.withheld for frame in journal.frames()):
+            fill(journal, 1, size=500)
+        assert journal.usage.first_seq == 1
+    assert disk.files[name] == damaged
+
+
 def test_a_quota_too_small_to_work_is_refused():
     """A quota that could not hold a few segments is an error with the least one."""
     with pytest.raises(JournalError, match="quota_bytes; expected at least 65536; found 1000"):
