@@ -212,7 +212,7 @@ class Journal:
             return self.durable_seq
         self._store.clean()
         self._store.make_room(self._waiting_bytes, self._declare)
-        self._store.write(self._pending, b"".join(self._parts))
+        self._store.write(self._pending, self._parts)
         self._pending, self._parts, self._pending_bytes = [], [], 0
         return self.durable_seq
 

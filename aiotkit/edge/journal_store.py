@@ -20,7 +20,7 @@ from aiotkit.edge.segments import (
     Group,
     Header,
     count_names,
-    encode_group,
+    encode_mark,
     seal,
     segment_name,
 )
@@ -96,8 +96,8 @@ class Store:
 
     # -- writing
 
-    def write(self, frames: Sequence[Frame], body: bytes) -> None:
-        """Make records durable in one group; ``body`` is their bytes.
+    def write(self, frames: Sequence[Frame], parts: Sequence[bytes]) -> None:
+        """Make records durable in one group; ``parts`` are their bytes.
 
         After an error none of them counts, and the next ``write`` begins with ``clean``.
         """
@@ -106,7 +106,9 @@ class Store:
         active = self.segments[-1]
         path = self.folder.at(segment_name(active.first))
         previous, first = bytes.fromhex(self.durable.head), frames[0].seq
-        data = encode_group(self.folder.identity.genesis, active.size, previous, first, body)
+        size = sum(map(len, parts))
+        mark = encode_mark(self.folder.identity.genesis, active.size, previous, first, size)
+        data = b"".join((mark, *parts))
         try:
             self.folder.disk.append(path, data)
             self.folder.disk.sync(path)
@@ -115,10 +117,10 @@ class Store:
             raise
         active.note(first, active.size)
         active.size += len(data)
-        for frame in frames:
-            self.counts[frame.type] += 1
-            self._tail[frame.type] = frame
-            self._last[frame.type] = frame.seq
+        self.counts.update(frame.type for frame in frames)
+        newest = {frame.type: frame for frame in frames}
+        self._tail.update(newest)
+        self._last.update({kind: frame.seq for kind, frame in newest.items()})
         self.durable = Point(seq=frames[-1].seq, head=frames[-1].head.hex())
 
     def clean(self) -> None:

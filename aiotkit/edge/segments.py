@@ -145,11 +145,9 @@ def read_header(data: bytes, name: str) -> tuple[Header, int]:
     return header, end
 
 
-def encode_group(genesis: bytes, at: int, previous: bytes, first: int, body: bytes) -> bytes:
-    """A group's bytes for offset ``at``; ``body`` is its encoded frames."""
-    return (
-        _MARK.pack(_MAGIC, len(body), first, previous, _check(genesis, at, previous, first, len(body))) + body
-    )
+def encode_mark(genesis: bytes, at: int, previous: bytes, first: int, size: int) -> bytes:
+    """The mark of a group at offset ``at``; ``size`` bytes of frames follow it."""
+    return _MARK.pack(_MAGIC, size, first, previous, _check(genesis, at, previous, first, size))
 
 
 def regroup(genesis: bytes, at: int, groups: Iterable[Group]) -> bytes:
@@ -157,7 +155,7 @@ def regroup(genesis: bytes, at: int, groups: Iterable[Group]) -> bytes:
     out = bytearray()
     for group in groups:
         body = b"".join(encode(frame) for frame in group.frames)
-        out += encode_group(genesis, at + len(out), group.previous, group.frames[0].seq, body)
+        out += encode_mark(genesis, at + len(out), group.previous, group.frames[0].seq, len(body)) + body
     return bytes(out)
 
 

@@ -223,14 +223,23 @@ def _report(
         footer="Data: UCI 'Condition monitoring of hydraulic systems' (Helwig, Pignanelli, Schuetze 2015, "
         "doi 10.1109/I2MTC.2015.7151267). Made by `aiotkit demo --source hydraulic`.",
     )
+    books, again = summary["outage"], summary["replayed"]
+    page.section(
+        "What was done",
+        f"{books['decided']:,} decisions were taken, {books['delivered']:,} delivered, {books['lost']} lost, "
+        f"{books['duplicates']} doubled; {again['identical']:,} of {again['checked']:,} replay bit for bit. "
+        "The rig was recorded and cannot react, so devices **suggest**: money is what the suggested action "
+        "costs in the condition that was noted. The written rules' limits were chosen with the whole "
+        "record in view; they are a baseline to compare with, not a forecast.",
+    )
     for part, ledgers in found.items():
         decision = decisions[part]
         table = policy_table(ledgers, "rule", resample="block", seed=0, block_days=1)
         tuned = ledgers["tuned_threshold"].attrs["policy"]
         later = ledgers["hindsight_threshold"].attrs["policy"]
         text = (
-            f"{decision.question} Tuned on the first half, the best single threshold is *{tuned}*; in "
-            f"hindsight *{later}*. The oracle knows the recorded state. Money per day of running, intervals "
+            f"{decision.question} Tuned on the first half, the best single threshold is `{tuned}`; in "
+            f"hindsight `{later}`. The oracle knows the recorded state. Money per day of running, intervals "
             f"from {BLOCKS} contiguous blocks."
         )
         page.section(f"The {part}", text, figure=plots.money_intervals(table, decision.currency))

@@ -308,9 +308,30 @@ def test_J6_a_full_journal_that_must_not_drop_stops_actuation(tmp_path):
 # -- people
 
 
+def asked_of(state: Path, kind: str = "") -> list[dict[str, Any]]:
+    """The open questions of a kind; by default all but requests to look, which are drawn at random."""
+    found = open_questions(RealDisk(state))
+    return [q for q in found if (q["kind"] == kind if kind else q["kind"] != "inspect")]
+
+
 def question(state: Path) -> dict[str, Any]:
-    (one,) = open_questions(RealDisk(state))
+    (one,) = asked_of(state)
     return one
+
+
+def test_a_drawn_decision_asks_people_to_look(tmp_path):
+    """Random verification asks for the machine's state in the outbox; it stands until the horizon is over."""
+    state = make_device(tmp_path, archive=bundle(2, verify={"share": 1.0}))
+    day = 86_400
+    with agent(state, packet(0), packet(1)) as (one, _):
+        steps(one)
+        (first,) = asked_of(state, "inspect")
+        assert first["id"].endswith("/2")
+        assert first["until_us"] == one._parts.clock.now_us() + day * S
+        steps(one)
+        assert len(asked_of(state, "inspect")) == 2
+        one._parts.desk.end_checks(first["until_us"])
+        assert len(asked_of(state, "inspect")) == 1
 
 
 def test_an_answer_is_decided_at_once(tmp_path):
@@ -324,7 +345,7 @@ def test_an_answer_is_decided_at_once(tmp_path):
         say(state, "answer", START_US + 4 * S, question=asked["id"], action="stop")
         one._listen()
         assert driven(state)[-1] == {"drive": {"speed": 0.0}}
-        assert open_questions(RealDisk(state)) == []
+        assert asked_of(state) == []
         one.run(lambda: True, drain_s=0)
     assert [r["question"]["proposed"] for r in records(state, RecordType.QUESTION)] == ["stop"]
     assert records(state, RecordType.ANSWER)[0]["message"]["action"] == "stop"

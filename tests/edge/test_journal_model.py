@@ -113,6 +113,7 @@ class JournalMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "journal"):
+            self.journal.commit()  # what a refused commit left half-written is gone with the next
             verified = self.journal.verify()
             assert verified.ok, verified.problems
 
