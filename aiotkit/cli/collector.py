@@ -27,6 +27,7 @@ _BALANCE = """Check the books of devices: produced = delivered + gaps. Exit code
 
 \b
 Example:
+  aiotkit collector balance --lake lake
   aiotkit collector balance --lake lake --device press-1 --device press-2
 """
 
@@ -73,18 +74,26 @@ def run(
 @app.command(help=_BALANCE)
 def balance(
     lake: LakeOption,
-    device: Annotated[list[str], typer.Option("--device", help="Device (may be given several times).")],
+    device: Annotated[
+        list[str] | None, typer.Option("--device", help="Device (may be given several times; default: all).")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Check the books of devices."""
     from dataclasses import asdict
 
     from aiotkit.cli.output import say
+    from aiotkit.core.errors import LakeError, did_you_mean
     from aiotkit.fleet.balance import balance as books
     from aiotkit.lake.lake import Lake
 
     opened = Lake.open(lake)
-    found = {name: books(opened, name) for name in device}
+    known = sorted(set(opened.read("decisions", columns=["device"])["device"].to_pylist()))
+    for name in device or ():
+        if name not in known:
+            hint = did_you_mean(name, known) or f"Known: {', '.join(known) or 'none'}."
+            raise LakeError(f"device '{name}' has delivered nothing to this lake", do=hint)
+    found = {name: books(opened, name) for name in device or known}
     lines = [
         f"{name}: {b.produced} produced, {b.delivered} delivered, {b.gaps} dropped and told, {b.lost} lost, "
         f"{b.duplicates} doubled"

@@ -91,6 +91,7 @@ def status(
 ) -> None:
     """Say which decisions have a label."""
     from collections import Counter
+    from datetime import UTC, datetime
 
     from aiotkit.cli.output import say
     from aiotkit.lab.decision_file import read_decision
@@ -99,15 +100,25 @@ def status(
     from aiotkit.lake.lake import Lake
 
     wanted = read_decision(decision)
-    labels = resolve(Lake.open(lake), wanted, moment_us(as_of), write=write)
+    known_us = moment_us(as_of)
+    labels = resolve(Lake.open(lake), wanted, known_us, write=write)
     states = labels["state"].astype(object).where(labels["state"].notna(), "(no state)")
     counts = Counter(zip(labels["status"].astype(str), states.astype(str), strict=True))
     data = [{"status": a, "state": b, "decisions": n} for (a, b), n in sorted(counts.items())]
-    lines = [f"{wanted.id}: {len(labels):,} decisions"]
+    stamp = datetime.fromtimestamp(known_us / 1e6, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    lines = [
+        f"{wanted.id}: {len(labels):,} decisions, as of {stamp}" + ("" if as_of else " (now; see --as-of)")
+    ]
     lines += [f"  {row['decisions']:>8,}  {row['status']:<10} {row['state']}" for row in data]
     lines += ["written to the lake's labels"] if write and len(labels) else []
     say(
-        {"decision": wanted.id, "decisions": len(labels), "counts": data, "written": write},
+        {
+            "decision": wanted.id,
+            "as_of_us": known_us,
+            "decisions": len(labels),
+            "counts": data,
+            "written": write,
+        },
         "\n".join(lines),
         as_json,
     )

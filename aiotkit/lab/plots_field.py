@@ -31,7 +31,7 @@ def timeline(
     features: Sequence[str],
     *,
     outcomes: pd.DataFrame | None = None,
-    limits: Mapping[str, float] | None = None,
+    limits: Mapping[str, Sequence[float]] | None = None,
     units: Mapping[str, str] | None = None,
     subject: str = "",
 ) -> Plot:
@@ -41,7 +41,7 @@ def timeline(
         decisions: of one journal, as ``journal.decisions_frame`` gives them.
         features: columns to draw, one panel each, such as ``feature.vib.rms`` or ``p.worn``.
         outcomes: columns ``at`` and ``state``: drawn where they happened.
-        limits: column -> a line to draw, such as the rule's limit.
+        limits: column -> lines to draw, such as the rule's limits.
         units: column -> unit for its axis.
         subject: its name, for the title.
     """
@@ -58,8 +58,9 @@ def timeline(
     lines = _with_gaps(shown[list(features)].astype(float), at, step)
     for ax, name in zip(axes, features, strict=False):
         ax.plot(lines.index.to_numpy(), lines[name].to_numpy(), color=COLOURS[0], lw=1)
-        if limits and name in limits:
-            ax.axhline(limits[name], color=COLOURS[1], lw=1, ls="--")
+        for limit in (limits or {}).get(name, ()):
+            ax.axhline(limit, color=INK, lw=0.9, ls="--")
+        _keep_in_view(ax, lines[name], (limits or {}).get(name, ()))
         unit = (units or {}).get(name, "")
         ax.set_ylabel(f"{name.removeprefix('feature.')}" + (f"\n({unit})" if unit else ""))
     strip = axes[-1]
@@ -72,9 +73,10 @@ def timeline(
     return Plot(
         figure,
         title,
-        "Above: what the device saw (dashed: the rule's limit). Below: the action in force after each "
-        "decision. Vertical lines are states people reported, drawn where they happened. Look for actions "
-        "without a rise before them, and for reports that no action preceded.",
+        f"Above: what the device saw{' (dashed: the limits of the rule)' if limits else ''}; values far "
+        "outside the usual are cut off. Below: the action in force after each decision. Vertical lines are "
+        "states people reported, drawn where they happened. Look for actions without a rise before them, and "
+        "for reports that no action preceded.",
     )
 
 
@@ -112,8 +114,19 @@ def _actions(ax: Axes, at: pd.Series, in_force: pd.Series, step: pd.Timedelta) -
     ax.set_ylabel("in force")
 
 
+def _keep_in_view(ax: Axes, values: pd.Series, limits: Sequence[float]) -> None:
+    """Show the usual range and every limit; a faulty value must not flatten the rest."""
+    good = values[np.isfinite(values)]
+    if good.empty:
+        return
+    low, high = float(good.quantile(0.002)), float(good.quantile(0.998))
+    low, high = min([low, *limits]), max([high, *limits])
+    room = 0.08 * (high - low) or 0.5
+    ax.set_ylim(low - room, high + room)
+
+
 def _mark_outcomes(axes: Sequence[Axes], outcomes: pd.DataFrame) -> None:
-    looks = [(c, line) for line in ("-", "-.", ":") for c in (COLOURS[1], COLOURS[3], INK, COLOURS[6])]
+    looks = [(c, line) for line in ("-", "-.", ":") for c in (COLOURS[3], INK, COLOURS[6], COLOURS[5])]
     for i, (state, rows) in enumerate(outcomes.groupby("state")):
         colour, line = looks[i % len(looks)]
         instants = pd.to_datetime(rows["at"], utc=True).to_numpy(dtype="datetime64[us]")

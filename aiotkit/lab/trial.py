@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from aiotkit.bundle.inputs import context_fault
-from aiotkit.core.conditions import Node, Not, Term, TermMemory, fields, operands
+from aiotkit.core.conditions import Node, Not, Term, TermMemory, fields, operands, walk
 from aiotkit.core.consistency import known_fields
 from aiotkit.core.decision import Context, Decision
 from aiotkit.core.errors import DataError, did_you_mean
@@ -19,6 +19,7 @@ from aiotkit.core.records import OperatorInput, Reading
 from aiotkit.core.resolution import Moment, resolve
 
 Case = Mapping[str, Any]
+_UNKNOWN = "something else"
 
 
 def try_cases(decision: Decision, cases: Mapping[str, Case], *, hold_s: float = 0.0) -> pd.DataFrame:
@@ -102,12 +103,30 @@ def example_cases(decision: Decision) -> dict[str, dict[str, Any]]:
     acting = next((c for c in cases.values() if c is not base), base)
     for gate in gates:
         assert gate.require is not None
-        cases[f"gate {gate.name} shut"] = acting | _values(gate.require, wanted=False)
+        cases[f"gate {gate.name} shut"] = acting | _declared(decision, _values(gate.require, wanted=False))
     read = [f for c in conditions for f in fields(c)]
     for field in list(dict.fromkeys([*read[:1], *read[-1:], *base]))[:3]:
         cases[f"{field} is NaN"] = base | {field: math.nan}
         cases[f"{field} is missing"] = {k: v for k, v in base.items() if k != field}
     return cases
+
+
+def _declared(decision: Decision, case: dict[str, Any]) -> dict[str, Any]:
+    """The case with context values that exist: another one than the gate allows, where there is one."""
+    out = dict(case)
+    for field, value in case.items():
+        context = decision.context.get(field.removeprefix("context."))
+        if value == _UNKNOWN and context is not None and context.values is not None:
+            named = {
+                c
+                for g in decision.gates
+                if g.require
+                for n, _ in walk(g.require)
+                if isinstance(n, Term) and n.field == field
+                for c in (n.in_ or n.not_in or ())
+            }
+            out[field] = next((v for v in context.values if v not in named), value)
+    return out
 
 
 def _values(node: Node, *, wanted: bool) -> dict[str, Any]:
@@ -143,5 +162,5 @@ def _ordinary(context: Context) -> Any:
 
 def _another(choices: tuple[Any, ...]) -> Any:
     if isinstance(choices[0], str):
-        return "something else"
+        return _UNKNOWN
     return not choices[0] if isinstance(choices[0], bool) else max(choices) + 1

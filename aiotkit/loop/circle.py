@@ -22,7 +22,7 @@ from aiotkit.loop.aftermath import (
     replay,
 )
 from aiotkit.loop.arms import ARMS, ArmsResult
-from aiotkit.loop.demo import FieldRun, Options, Progress, arms_in_background, run_field
+from aiotkit.loop.demo import DECISION, FieldRun, Options, Progress, arms_in_background, run_field
 from aiotkit.loop.ledger import CATEGORIES
 from aiotkit.loop.page import WORDS, Told, demo_report
 from aiotkit.release.registry import log_run
@@ -147,5 +147,11 @@ def words(summary: dict[str, Any], workdir: Path) -> str:
         f"{s['pending']:,} pending",
         f"report     {workdir / 'report.html'}",
         f"summary    {workdir / 'summary.json'}   ({summary['elapsed_s']:.0f} s)",
+        "",
+        "look further",
+        f"  aiotkit decision explain {workdir / DECISION}",
+        f"  aiotkit journal show {workdir / 'devices' / 'edge-02'} --last 5",
+        f"  aiotkit replay --lake {workdir / 'lake'} --bundle {workdir / 'bundles' / summary['bundle']}",
+        f"  aiotkit report --lake {workdir / 'lake'} --decision {workdir / DECISION} --out page.html",
     ]
     return "\n".join(lines)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib import resources
 from multiprocessing import get_context
 from pathlib import Path
 from time import monotonic
@@ -38,6 +39,8 @@ ENVELOPE = {
     "safe": {"drive": {"speed": 0.0}},
     "deadman_s": 7200.0,
 }
+#: the decision file's copy in the work folder
+DECISION = "decision.yaml"
 #: told what is going on and which share of it is done
 Progress = Callable[[str, float], None]
 
@@ -95,14 +98,17 @@ def release(place: Place, keys: Keys, decision: Decision, counter: int = 1) -> P
     return path
 
 
-def install(states: Iterable[Path], bundle: Path) -> None:
+def install(states: Iterable[Path], bundle: Path, progress: Progress | None = None) -> None:
     """``aiotkit-edge install`` on each device, two at a time.
 
     Raises:
         AiotkitError: with what the command said.
     """
     waiting = list(states)
+    count = len(waiting)
     while waiting:
+        if progress is not None:
+            progress(f"commissioning: golden cases ran on {count - len(waiting)} of {count} devices", 0.0)
         group, waiting = waiting[:2], waiting[2:]
         started = [
             subprocess.Popen(
@@ -130,6 +136,8 @@ def run_field(options: Options, progress: Progress) -> FieldRun:
     progress("keys, trust and lake", 0.0)
     place, keys = prepare(options.workdir)
     decision = bearing_decision()
+    source = resources.files("aiotkit.loop") / "decisions/bearing.yaml"
+    (place.root / DECISION).write_bytes(source.read_bytes())
     lake = Lake.create(place.lake)
     twin = Twin(options.seed, options.fleet, options.days)
     run = FieldRun(
@@ -137,11 +145,10 @@ def run_field(options: Options, progress: Progress) -> FieldRun:
     )
     progress("bundle: feature graph, golden cases, signatures", 0.0)
     run.bundle = release(place, keys, decision)
-    progress(f"commissioning {options.fleet + 1} devices: golden cases run on each", 0.0)
     trust = keys.trust()
     names = [device_name(i + 1) for i in range(options.fleet + 1)]
     states = [commission(place, trust, decision, name, envelope=ENVELOPE) for name in names]
-    install(states, run.bundle)
+    install(states, run.bundle, progress)
     assets = Assets(lake)
     for machine in range(options.fleet):
         assign(assets, run, device_name(machine + 1), machine, twin.start_us)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from aiotkit.core.conditions import Term, walk
 from aiotkit.core.decision import Decision
 from aiotkit.lab import plots
 from aiotkit.lab.journal import gate_verdicts
@@ -75,7 +76,10 @@ def _money(page: Report, told: Told) -> None:
         f"Every policy lived the same {told.summary['days']} days with the same weather, load and luck. Per "
         f"machine and day the written rule cost **{rule:.0f} {told.decision.currency}**, never acting "
         f"**{never:.0f}**, and the oracle, which knows how the machines wear but sees only what the devices "
-        f"see, **{oracle:.0f}**. What lies between rule and oracle is what learning can win."
+        f"see, **{oracle:.0f}**. What lies between rule and oracle is what learning can win at "
+        "most; the interval says how sure that is. The table gives the whole run's "
+        f"{told.decision.currency} by kind: production lost, service, breakdowns, inspections that were "
+        "asked for, and random checks (verification)."
     )
     page.section(
         "What it cost",
@@ -88,9 +92,10 @@ def _money(page: Report, told: Told) -> None:
 def _outage(page: Report, told: Told) -> None:
     books = told.books
     text = (
-        "Early in the run the collector was killed and the uplink folder became unwritable; meanwhile one "
-        "agent got SIGKILL with a packet in its hands and was started again. Later a device was replaced by "
-        "a spare one, and the replaced device, set up anew, took over another machine. The books: "
+        "Early in the run the collector was killed and the uplink folder became unwritable (grey); devices "
+        "try again less and less often, so delivery resumes some time after. Meanwhile one agent got SIGKILL "
+        "with a packet in its hands and was started again. Later a device was replaced by a spare one, and "
+        "the replaced device, set up anew, took over another machine. The books: "
         f"**{books.decided:,} decided = {books.delivered:,} delivered + {books.gaps:,} dropped and told**, "
         f"{books.lost} lost, {books.duplicates} duplicates; of all journal records "
         f"{books.records.produced:,} were made and {books.records.delivered:,} delivered."
@@ -106,14 +111,20 @@ def _machine(page: Report, told: Told) -> None:
     reports = told.reports[(told.reports["subject"] == subject) & (told.reports["kind"] == "report")]
     features = [f for f in told.decision.features() if f.endswith((".kurtosis", ".last"))][:2]
     units = {f"feature.{f}": _unit(told.decision, f) for f in features}
-    figure = plots.timeline(
-        mine, [f"feature.{f}" for f in features], outcomes=reports, units=units, subject=subject
-    )
+    limits = {f"feature.{f}": rule_limits(told.decision, f) for f in features}
+    figure = plots.timeline(mine, list(limits), outcomes=reports, limits=limits, units=units, subject=subject)
     text = (
         f"What device and desk know of **{subject}**: features of each window, the action in force, and what "
         "the crew wrote down. The wear itself is hidden from both."
     )
     page.section("One machine", text, figure=figure)
+
+
+def rule_limits(decision: Decision, field: str) -> tuple[float, ...]:
+    """The limits that the written rule sets for a field, rising."""
+    terms = (n for b in decision.rule if b.when is not None for n, _ in walk(b.when) if isinstance(n, Term))
+    found = {x for t in terms if t.field == field for x in (t.gt, t.ge, t.lt, t.le) if x is not None}
+    return tuple(sorted(found))
 
 
 def _eventful(told: Told) -> str:
@@ -179,6 +190,7 @@ def _assumed(page: Report, told: Told) -> None:
         "- The rule's money is that of the real device processes, with all that went wrong; the same rule "
         "undisturbed in process, without random checks, cost "
         f"{arms['rule_in_process']:.2f} {decision.currency}.\n"
-        "- Intervals resample machines (paired bootstrap, 95 %); with few machines they are wide."
+        "- Intervals resample machines (paired bootstrap, 95 %); with few machines they are wide.\n"
+        f"- The table gives the declared costs of one episode (24 h) in {decision.currency}."
     )
     page.section("What was assumed", text, table=costs)

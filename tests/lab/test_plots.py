@@ -61,7 +61,7 @@ def history(document: dict[str, Any]) -> Any:
 
     seen = pd.DataFrame({"at": [pd.Timestamp("2026-05-02T01:00Z")], "state": ["worn"]})
     return timeline(
-        field(), ["feature.vib.rms"], outcomes=seen, limits={"feature.vib.rms": 7.0}, subject="pump"
+        field(), ["feature.vib.rms"], outcomes=seen, limits={"feature.vib.rms": [7.0]}, subject="pump"
     )
 
 
