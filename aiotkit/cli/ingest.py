@@ -69,7 +69,7 @@ def command(
     from aiotkit.core.errors import DataError
     from aiotkit.lab.decision_file import read_decision
     from aiotkit.lab.ingest import ingest
-    from aiotkit.lab.instants import Clock
+    from aiotkit.lab.instants import Clock, moment_us
     from aiotkit.lab.layout import Options
 
     if propose:
@@ -89,7 +89,7 @@ def command(
         clock=Clock(zone, ambiguous, time_format, epoch),
     )  # fmt: skip
     wanted = read_decision(decision)
-    result = ingest(file, wanted, options)
+    result = ingest(file, wanted, options, now_us=moment_us(None))
     data: dict[str, Any] = result.report.to_json()
     text = [str(result.report)]
     if quarantine is not None:

@@ -61,10 +61,14 @@ def verify(
     from aiotkit.bundle.trust import parse_trust
     from aiotkit.cli.journal_lines import read_bytes, verified_text, verified_to_json
     from aiotkit.cli.output import say
+    from aiotkit.core.errors import BundleError, ConfigError
     from aiotkit.edge.journal_verify import verify_folder
 
-    known = None if trust is None else parse_trust(read_bytes(trust, "trust file"))
-    mark = _checkpoint(checkpoint, known)
+    try:
+        known = None if trust is None else parse_trust(read_bytes(trust, "trust file"))
+        mark = _checkpoint(checkpoint, known)
+    except BundleError as error:  # 1 would say that the journal is bad; here it was not looked at
+        raise ConfigError(str(error)) from error
     disk, folder = _journal_at(place)
     found: Verified = verify_folder(disk, mark, trust=known, folder=folder)
     say(verified_to_json(found), verified_text(found), as_json)

@@ -13,7 +13,8 @@ JSON = Any  # dict, list, str, int, float, bool or None
 def canonical_bytes(value: JSON) -> bytes:
     """UTF-8 JSON with sorted keys and no spaces; floats as their shortest exact form.
 
-    Raises ``ValueError`` for NaN and infinities: use ``plain`` where they may occur.
+    Raises ``ValueError`` for NaN and infinities (use ``plain`` where they may occur) and for text that
+    UTF-8 cannot carry (``utf8_text``).
 
     >>> canonical_bytes({"b": 1, "a": [1.5, None]})
     b'{"a":[1.5,null],"b":1}'
@@ -30,6 +31,15 @@ def plain(value: float) -> float | str:
     (1.5, 'nan', '-inf')
     """
     return value if math.isfinite(value) else str(value)
+
+
+def utf8_text(text: str) -> str:
+    r"""Text that UTF-8 can carry: halves of surrogate pairs (odd file names, broken senders) as escapes.
+
+    >>> utf8_text("a\ud800ü")
+    'a\\ud800ü'
+    """
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def digest(data: bytes) -> str:

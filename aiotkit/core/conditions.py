@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self, cast
 
 from pydantic import Discriminator, Field, NonNegativeFloat, Tag, model_validator
 
-from aiotkit.core.strict import Strict
+from aiotkit.core.strict import Strict, Wait
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
@@ -64,8 +64,8 @@ class Term(Strict):
     in_: tuple[str | bool | float, ...] | None = Field(default=None, alias="in", min_length=1)
     not_in: tuple[str | bool | float, ...] | None = Field(default=None, min_length=1)
     deadband: NonNegativeFloat = 0.0
-    on_delay_s: NonNegativeFloat = 0.0
-    off_delay_s: NonNegativeFloat = 0.0
+    on_delay_s: Wait = 0.0
+    off_delay_s: Wait = 0.0
 
     @model_validator(mode="after")
     def _one_comparison(self) -> Self:
@@ -123,7 +123,7 @@ class Quorum(Strict):
 
 
 def _kind(value: Any) -> str:
-    keys = value.keys() if isinstance(value, Mapping) else type(value).model_fields
+    keys = value.keys() if isinstance(value, Mapping) else getattr(type(value), "model_fields", ())
     for kind in ("all", "any", "quorum"):
         if kind in keys:
             return kind

@@ -6,7 +6,7 @@ bundle it is canonical JSON. Its identity is the sha256 of that form.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -14,7 +14,6 @@ from pydantic import (
     Field,
     NonNegativeFloat,
     PositiveFloat,
-    PositiveInt,
     Tag,
     ValidationError,
     model_validator,
@@ -25,17 +24,19 @@ from aiotkit.core.conditions import Condition, check_size, fields
 from aiotkit.core.errors import DecisionFileError
 from aiotkit.core.features import feature_names
 from aiotkit.core.gates import Gate
-from aiotkit.core.problems import ExplainedProblems, coercions, parse_problems
-from aiotkit.core.strict import Strict
+from aiotkit.core.problems import ExplainedProblems, bulk_problem, coercions, listed, parse_problems
+from aiotkit.core.strict import CENTURY_S, Count, Line, Milliseconds, Money, Rate, Seconds, Strict, Text, Wait
 
 FORMAT = 1
+#: how many states, actions and sources; and how many of everything else
+FEW, MANY = 64, 256
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,62}$")]
 Share = Annotated[float, Field(ge=0, le=1)]
 Span = tuple[float, float]
 Mode = Literal["shadow", "suggest", "confirm", "act"]
 Upload = Literal["none", "features", "selected", "raw"]
 Costs = Annotated[
-    Annotated[Literal["unknown"], Tag("word")] | Annotated[Mapping[str, Mapping[str, float]], Tag("table")],
+    Annotated[Literal["unknown"], Tag("word")] | Annotated[Mapping[str, Mapping[str, Money]], Tag("table")],
     Discriminator(lambda value: "word" if isinstance(value, str) else "table"),
 ]
 
@@ -48,19 +49,25 @@ class Shift(Strict):
     from_: str = Field(alias="from", pattern=r"^([01]\d|2[0-3]):[0-5]\d$")
     to: str = Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")
 
+    @model_validator(mode="after")
+    def _lasts(self) -> Self:
+        if self.from_ == self.to:
+            raise ValueError(f"begins and ends at {self.to}; use two shifts for a whole day")
+        return self
+
 
 class Site(Strict):
     """Where the decision is taken: gives local time and shift as context."""
 
-    name: str = Field(min_length=1, max_length=64)
-    time_zone: str = "UTC"
-    shifts: tuple[Shift, ...] = ()
+    name: Line = Field(min_length=1, max_length=64)
+    time_zone: Line = "UTC"
+    shifts: tuple[Shift, ...] = Field(default=(), max_length=FEW)
 
 
 class State(Strict):
     """A state of the world, hidden from the device."""
 
-    description: str = ""
+    description: Text = ""
 
 
 class Action(Strict):
@@ -70,11 +77,11 @@ class Action(Strict):
     ``intervenes``: whether it changes what happens next, so that its outcome is censored.
     """
 
-    description: str = ""
+    description: Text = ""
     reversible: bool = True
     actuator: Name | None = None
-    command: Mapping[str, float | str | bool] = {}
-    valid_for_s: PositiveFloat | None = None
+    command: Mapping[Line, float | str | bool] = Field(default={}, max_length=FEW)
+    valid_for_s: Seconds | None = None
     intervenes: bool = False
 
     @model_validator(mode="after")
@@ -87,8 +94,8 @@ class Action(Strict):
 class Human(Strict):
     """What asking a person costs, how long the answer takes and how often it is right."""
 
-    cost: NonNegativeFloat
-    delay_s: NonNegativeFloat
+    cost: Annotated[Money, Field(ge=0)]
+    delay_s: Wait
     reliability: Share
 
 
@@ -96,7 +103,7 @@ class Regular(Strict):
     """Equidistant samples."""
 
     kind: Literal["regular"]
-    rate_hz: PositiveFloat
+    rate_hz: Rate
 
 
 class OnChange(Strict):
@@ -107,15 +114,15 @@ class OnChange(Strict):
 
     kind: Literal["on_change"]
     fill: Literal["last"] = "last"
-    grid_hz: PositiveFloat | None = None
-    max_age_s: PositiveFloat
+    grid_hz: Rate | None = None
+    max_age_s: Seconds
 
 
 class Signal(Strict):
     """One measured quantity: UCUM unit, sampling, and the range outside which a value is not believed."""
 
-    description: str = ""
-    unit: str = Field(min_length=1, max_length=32)
+    description: Text = ""
+    unit: Line = Field(min_length=1, max_length=32)
     sampling: Annotated[Regular | OnChange, Field(discriminator="kind")]
     range: Span
 
@@ -129,8 +136,8 @@ class Signal(Strict):
 class Window(Strict):
     """What one decision looks at, and how often one is due. ``max_bad_share``: samples that may be bad."""
 
-    length_s: PositiveFloat
-    every_s: PositiveFloat
+    length_s: Annotated[float, Field(ge=1e-6, le=CENTURY_S)]
+    every_s: Seconds
     max_bad_share: Share = 0.0
 
 
@@ -139,7 +146,7 @@ class History(Strict):
 
     of: str
     kind: Literal["ewma", "slope", "max", "time_since"]
-    over_s: PositiveFloat
+    over_s: Seconds
     above: float | None = None
     initial: float | None = None
 
@@ -153,18 +160,20 @@ class History(Strict):
 class Context(Strict):
     """A condition of operation: a number with a unit and range, or one of ``values``."""
 
-    description: str = ""
-    unit: str | None = None
+    description: Text = ""
+    unit: Line | None = None
     range: Span | None = None
-    values: tuple[str, ...] | None = Field(default=None, min_length=1)
-    source: str = ""
-    max_age_s: PositiveFloat
+    values: tuple[Line, ...] | None = Field(default=None, min_length=1, max_length=MANY)
+    source: Line = ""
+    max_age_s: Seconds
     required: bool = True
 
     @model_validator(mode="after")
     def _number_or_choice(self) -> Self:
         if (self.values is None) == (self.unit is None):
             raise ValueError("give either unit (a number) or values (a choice)")
+        if len(set(self.values or ())) < len(self.values or ()):
+            raise ValueError(f"values: one of {list(self.values or ())} is given twice")
         if self.range is not None and not self.range[0] < self.range[1]:
             raise ValueError(f"range needs low < high; found {list(self.range)}")
         return self
@@ -173,7 +182,7 @@ class Context(Strict):
 class Needs(Strict):
     """What the place of execution must offer, and what may leave it."""
 
-    deadline_ms: PositiveFloat
+    deadline_ms: Milliseconds
     offline: bool = True
     upload: Upload = "features"
 
@@ -182,7 +191,7 @@ class Autonomy(Strict):
     """Shadow, suggest, confirm or act: for all actions, or one by one."""
 
     mode: Mode = "shadow"
-    actions: Mapping[str, Mode] = {}
+    actions: Mapping[str, Mode] = Field(default={}, max_length=FEW)
 
 
 class Verify(Strict):
@@ -197,7 +206,7 @@ class Branch(Strict):
     when: Condition | None = None
     do: str | None = None
     otherwise: str | None = None
-    because: str = ""
+    because: Text = ""
 
     @model_validator(mode="after")
     def _one_form(self) -> Self:
@@ -216,9 +225,9 @@ class Branch(Strict):
 class OutcomeSource(Strict):
     """Who reports states, which ones, and how often that is right."""
 
-    reports: tuple[str, ...] = Field(min_length=1)
-    reliability: Share = 1.0
-    description: str = ""
+    reports: tuple[str, ...] = Field(min_length=1, max_length=FEW)
+    reliability: Annotated[float, Field(gt=0, le=1)] = 1.0
+    description: Text = ""
 
 
 class Outcome(Strict):
@@ -228,10 +237,10 @@ class Outcome(Strict):
     ``maturity_s`` after the decision; then silence means the state ``silence`` (null: no label).
     """
 
-    horizon_s: PositiveFloat
-    maturity_s: PositiveFloat
+    horizon_s: Seconds
+    maturity_s: Seconds
     silence: str | None = None
-    sources: Mapping[str, OutcomeSource] = Field(min_length=1)
+    sources: Mapping[Line, OutcomeSource] = Field(min_length=1, max_length=FEW)
 
     @model_validator(mode="after")
     def _mature_after_horizon(self) -> Self:
@@ -244,7 +253,7 @@ class Policy(Strict):
     """How probabilities become an action, once there is a model."""
 
     kind: Literal["expected_cost", "false_alarm_budget"] = "expected_cost"
-    prevalence: Mapping[str, Share] = {}
+    prevalence: Mapping[str, Share] = Field(default={}, max_length=FEW)
     alarms_per_day: NonNegativeFloat | None = None
 
 
@@ -252,7 +261,7 @@ class Limits(Strict):
     """What a release must keep to."""
 
     flips_share: Share | None = None
-    latency_p99_ms: PositiveFloat | None = None
+    latency_p99_ms: Milliseconds | None = None
     memory_mb: PositiveFloat | None = None
     alarms_per_day: NonNegativeFloat | None = None
 
@@ -260,8 +269,8 @@ class Limits(Strict):
 class Trigger(Strict):
     """What starts a retraining."""
 
-    new_labels: PositiveInt | None = None
-    every_s: PositiveFloat | None = None
+    new_labels: Count | None = None
+    every_s: Seconds | None = None
     drift: PositiveFloat | None = None
 
 
@@ -270,25 +279,25 @@ class Decision(Strict):
 
     format: Literal[1]
     id: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
-    revision: PositiveInt
-    title: str = ""
+    revision: Count
+    title: Text = ""
     subject: Name
-    question: str = Field(min_length=1)
+    question: Text = Field(min_length=1)
     site: Site
-    states: Mapping[Name, State] = Field(min_length=2)
-    actions: Mapping[Name, Action] = Field(min_length=2)
-    currency: str = Field(default="EUR", min_length=1, max_length=8)
+    states: Mapping[Name, State] = Field(min_length=2, max_length=FEW)
+    actions: Mapping[Name, Action] = Field(min_length=2, max_length=FEW)
+    currency: Line = Field(default="EUR", min_length=1, max_length=8)
     costs: Costs
     human: Human | None = None
-    signals: Mapping[Name, Signal] = Field(min_length=1)
+    signals: Mapping[Name, Signal] = Field(min_length=1, max_length=MANY)
     window: Window
-    history: Mapping[Name, History] = {}
-    context: Mapping[Name, Context] = {}
+    history: Mapping[Name, History] = Field(default={}, max_length=MANY)
+    context: Mapping[Name, Context] = Field(default={}, max_length=MANY)
     needs: Needs
     autonomy: Autonomy = Autonomy()
     verify: Verify = Verify()
-    rule: tuple[Branch, ...] = Field(min_length=1)
-    gates: tuple[Gate, ...] = ()
+    rule: tuple[Branch, ...] = Field(min_length=1, max_length=MANY)
+    gates: tuple[Gate, ...] = Field(default=(), max_length=MANY)
     recovery: str
     outcome: Outcome
     resample: Literal["subject", "block"] = "subject"
@@ -361,19 +370,17 @@ def parse_decision(document: Any, name: str = "decision file") -> Decision:
             found=repr(document.get("format")),
             do="This version of aiotkit reads format 1; put 'format: 1' first.",
         )
+    bulk = bulk_problem(document)
+    if bulk:
+        raise DecisionFileError(f"{name}: {bulk}")
     try:
         decision = Decision.model_validate(document)
     except ValidationError as error:
-        raise _refusal(name, parse_problems(error, Decision)) from error
+        raise DecisionFileError(listed(name, parse_problems(error, Decision))) from error
     coerced = sorted(coercions(document, decision.model_dump(mode="json", by_alias=True)))
     if coerced:
-        raise _refusal(name, coerced)
+        raise DecisionFileError(listed(name, coerced))
     return decision
-
-
-def _refusal(name: str, lines: Sequence[str]) -> DecisionFileError:
-    count = f"{len(lines)} problem" + ("s" if len(lines) > 1 else "")
-    return DecisionFileError(f"{name}: {count}\n" + "\n".join(f"  - {x}" for x in lines))
 
 
 def decision_schema() -> dict[str, Any]:

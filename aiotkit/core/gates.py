@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Literal, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from aiotkit.core.conditions import (
     INDETERMINATE,
@@ -26,7 +26,7 @@ from aiotkit.core.conditions import (
     describe,
     found,
 )
-from aiotkit.core.strict import Strict
+from aiotkit.core.strict import Seconds, Strict, Text, Wait
 
 
 class Verdict(IntEnum):
@@ -42,7 +42,7 @@ class AtMost(Strict):
     """No more than ``count`` new commands within ``per_s`` seconds."""
 
     count: PositiveInt = Field(le=1000)
-    per_s: PositiveFloat
+    per_s: Seconds
 
 
 class Gate(Strict):
@@ -55,10 +55,10 @@ class Gate(Strict):
     family: Literal["operating", "novelty", "output"] = "operating"
     require: Condition | None = None
     at_most: AtMost | None = None
-    min_interval_s: NonNegativeFloat | None = None
+    min_interval_s: Wait | None = None
     otherwise: Literal["hold", "ask"] = "hold"
-    actions: tuple[str, ...] = ()
-    because: str = Field(default="", max_length=400)
+    actions: tuple[str, ...] = Field(default=(), max_length=64)
+    because: Text = Field(default="", max_length=400)
 
     @model_validator(mode="after")
     def _one_check(self) -> Self:

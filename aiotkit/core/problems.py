@@ -10,6 +10,9 @@ from pydantic import BaseModel, ValidationError
 
 from aiotkit.core.errors import did_you_mean
 
+MAX_DEPTH, MAX_VALUES = 64, 30_000
+#: problems that are listed, and those that are worth a hint
+_LISTED, _HINTED = 50, 200
 _TAGS = frozenset({"term", "all", "any", "not", "quorum", "regular", "on_change", "word", "table"})
 
 
@@ -26,19 +29,42 @@ def parse_problems(error: ValidationError, model: type[BaseModel]) -> list[str]:
     known = set(known_keys(model))
     lines: list[str] = []
     items = error.errors(include_url=False)
+    above = {item["loc"][:i] for item in items for i in range(len(item["loc"]))}
     for item in items:
-        if item["type"] == "too_short" and any(_lies_below(other["loc"], item["loc"]) for other in items):
+        if item["type"] == "too_short" and item["loc"] in above:
             continue  # too short only because what it holds was refused
         cause = item.get("ctx", {}).get("error")
         if isinstance(cause, ExplainedProblems):
             lines += cause.problems
         else:
-            lines.append(_line(item, known))
+            lines.append(_line(item, known if len(lines) < _HINTED else set()))
     return list(dict.fromkeys(lines))
 
 
-def _lies_below(loc: tuple[str | int, ...], above: tuple[str | int, ...]) -> bool:
-    return len(loc) > len(above) and loc[: len(above)] == above
+def listed(name: str, lines: Sequence[str]) -> str:
+    """The message that lists problems, the first 50 of them."""
+    count = f"{len(lines):,} problem" + ("s" if len(lines) > 1 else "")
+    more = [f"  and {len(lines) - _LISTED:,} more"] if len(lines) > _LISTED else []
+    return "\n".join([f"{name}: {count}", *(f"  - {line}" for line in lines[:_LISTED]), *more])
+
+
+def bulk_problem(document: Any) -> str:
+    """Why plain data is too deep or too large to be looked at any closer, or an empty string."""
+    values, level = 0, [document]
+    for _ in range(MAX_DEPTH + 1):
+        values += len(level)
+        if values > MAX_VALUES:
+            return f"more than {MAX_VALUES:,} values; no decision needs as many"
+        level = [below for value in level for below in _below(value)]
+        if not level:
+            return ""
+    return f"nested more than {MAX_DEPTH} levels deep; no decision needs as many"
+
+
+def _below(value: Any) -> Sequence[Any]:
+    if isinstance(value, Mapping):
+        return list(value.values())
+    return value if isinstance(value, list | tuple) else ()
 
 
 def _line(item: Any, known: set[str]) -> str:
@@ -53,11 +79,21 @@ def _line(item: Any, known: set[str]) -> str:
     if item["loc"] and item["loc"][-1] == "[key]" and item["type"] == "string_pattern_mismatch":
         return f"{where}: a name begins with a letter and has letters, digits and _ only"
     value = item.get("input")
+    if item["type"] == "too_long" and not isinstance(value, str):
+        return f"{where}: at most {item['ctx']['max_length']} are possible"
+    if item["type"] == "string_type" and isinstance(value, bool | int | float):
+        return f"{where}: {message}; found {_short(value)}. Put it in quotes if it is meant as text"
     if isinstance(value, float) and not math.isfinite(value):
         return f"{where}: expected a finite number; found {value}"
     if isinstance(value, str | int | float | bool) or value is None:
-        return f"{where}: {message}; found {value!r}"
+        return f"{where}: {message}; found {_short(value)}"
     return f"{where}: {message}"
+
+
+def _short(value: object) -> str:
+    digits = value.bit_length() > 256 if isinstance(value, int) else False
+    said = "a number of more than 75 digits" if digits else repr(value)
+    return said if len(said) <= 120 else said[:117] + "…"
 
 
 def _where(loc: tuple[str | int, ...]) -> str:

@@ -22,7 +22,18 @@ from aiotkit.core.errors import EngineError
 from aiotkit.core.gates import Change, GateVerdict, Verdict
 
 FORMAT = 1
+#: the last instant that any reader of JSON keeps exactly (year 2255)
+MAX_US = (1 << 53) - 1
 Windows = Mapping[str, NDArray[np.float32]]
+
+
+def later_us(at_us: int, span_s: float) -> int:
+    """The instant ``span_s`` seconds (not NaN) after another, at most ``MAX_US``: any span is safe.
+
+    >>> later_us(5, 2.0), later_us(5, 1e303) == MAX_US
+    (2000005, True)
+    """
+    return min(at_us + round(min(span_s * 1e6, float(MAX_US))), MAX_US)
 
 
 class RecordType(IntEnum):

@@ -7,7 +7,6 @@ It listens on a Unix socket for JSON lines: ``{"id", "command"}``, ``{"beat": tr
 
 from __future__ import annotations
 
-import json
 import logging
 import selectors
 import socket
@@ -23,9 +22,9 @@ from aiotkit.core.errors import ActuatorError, AiotkitError, StorageError
 from aiotkit.edge.control import Control
 from aiotkit.edge.disk import Disk, RealDisk
 from aiotkit.edge.drivers import Driver, open_driver
-from aiotkit.edge.envelope import ACTUATOR_FILE, ActuatorConfig, parse_actuator_config
+from aiotkit.edge.envelope import ACTUATOR_FILE, MAX_INSTANT_US, ActuatorConfig, parse_actuator_config
 from aiotkit.edge.latches import clear_stop, read_held, read_stop, write_held, write_stop
-from aiotkit.edge.wire import Lines, address
+from aiotkit.edge.wire import Lines, address, loads
 
 log = logging.getLogger(__name__)
 LOCK_FILE = "actuator.lock"
@@ -66,7 +65,8 @@ class ActuatorServer:
         self._config, self._state, self._disk, self._driver = config, state, disk, driver
         stopped_us = read_stop(disk)
         self._stopped_us = stopped_us or 0
-        self._control = Control(config, read_held(disk, config.actuators), stopped=stopped_us is not None)
+        held, refused = read_held(disk, config.actuators)
+        self._control = Control(config, held, stopped=stopped_us is not None)
         self._selector = selectors.DefaultSelector()
         self._clients: list[Client] = []
         self._waiting: deque[Waiting] = deque()
@@ -74,6 +74,9 @@ class ActuatorServer:
         self._driver_fd: int | None = None
         self._driver_us: int | None = None
         self._tick_owed: int | None = None
+        for one in refused:
+            log.error("%s: %s; safe values hold", one.actuator, one.why)
+            self._control.refuse_held(one, self._times()[0])
         self._listener = self._listen()
 
     def serve(self, should_stop: Callable[[], bool]) -> None:
@@ -135,7 +138,7 @@ class ActuatorServer:
 
     def _push_changes(self) -> None:
         changed = {a: v for a, v in self._control.targets().items() if self._set.get(a) != v}
-        if changed:
+        if changed and self._driver.connected:  # else all is pushed when it is back
             self._push(changed)
 
     def _push(
@@ -181,12 +184,13 @@ class ActuatorServer:
             self._lose_driver(error)
             return
         for message in heard:
-            if type(message.get("now_us")) is int:
-                self._driver_us = max(self._driver_us or 0, message["now_us"])
-                self._tick_owed = message["now_us"]
+            tick = message.get("now_us")
+            if type(tick) is int and 0 <= tick <= MAX_INSTANT_US:
+                self._driver_us = max(self._driver_us or 0, tick)
+                self._tick_owed = tick
                 self._pass_time()
             elif isinstance(message.get("read"), dict) and self._waiting:
-                self._settle(self._waiting.popleft(), message["read"])
+                self._settle(self._waiting.popleft(), _flat(message["read"]))
 
     def _settle(self, waiting: Waiting, read: Mapping[str, Any]) -> None:
         differs = [
@@ -244,8 +248,8 @@ class ActuatorServer:
             self._hang_up(client)
         for line in lines:
             try:
-                self._handle(client, json.loads(line))
-            except (AiotkitError, ValueError, TypeError, RecursionError) as error:
+                self._handle(client, loads(line))
+            except (AiotkitError, ValueError, TypeError, RecursionError, OverflowError) as error:
                 self._reply(client, {"error": str(error)[:400]})
 
     def _hang_up(self, client: Client) -> None:
@@ -297,7 +301,7 @@ class ActuatorServer:
                 "deadman_s": self._config.deadman_s,
                 "stopped": self._control.stopped,
                 "in_force": {a: c.to_json() for a, c in self._control.in_force.items()},
-                "driver": "lost" if self._driver_fd is None and self._driver.reads_back else "connected",
+                "driver": "connected" if self._driver.connected else "lost",
                 "events": [event.to_json() for event in events],
             },
         )
@@ -347,7 +351,12 @@ class ActuatorServer:
             raise ActuatorError(
                 "release: actuator.json names no trust file", do="Name one to allow a release."
             )
-        trust = parse_trust((self._state / self._config.trust).read_bytes())
+        try:
+            trust = parse_trust((self._state / self._config.trust).read_bytes())
+        except OSError as error:
+            raise ActuatorError(
+                f"release: {self._config.trust}", found=error.strerror or "", do="Put the trust file back."
+            ) from error
         message = open_message(envelope.encode(), trust)
         now_us = self._times()[0] or time.time_ns() // 1000
         check_release(message, self._config.device, now_us, self._stopped_us)
@@ -362,6 +371,15 @@ class ActuatorServer:
             write_held(self._disk, self._control.held())
         except StorageError as error:
             log.error("held commands would not survive a restart: %s", error)
+
+
+def _flat(read: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """What a plant reads, as far as it has the form actuator -> name -> value."""
+    return {
+        actuator: {n: v for n, v in values.items() if not isinstance(v, dict | list)}
+        for actuator, values in read.items()
+        if isinstance(values, dict)
+    }
 
 
 def _at(read: Mapping[str, Any], actuator: str, name: str) -> Any:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from aiotkit.bundle.engine import Engine
-from aiotkit.core.canonical import digest
+from aiotkit.core.canonical import digest, utf8_text
 from aiotkit.core.errors import ActuatorError, AiotkitError, SourceError, StorageError
 from aiotkit.core.records import (
     Answer,
@@ -24,16 +24,17 @@ from aiotkit.core.records import (
     Question,
     RecordType,
     decision_payload,
+    later_us,
     pack_windows,
 )
 from aiotkit.edge.acting import Acting
-from aiotkit.edge.clocks import Clock
+from aiotkit.edge.clocks import STANDING, Clock, PacketTimes
 from aiotkit.edge.context import ContextCache
 from aiotkit.edge.health import Health
 from aiotkit.edge.keeper import Keeper
 from aiotkit.edge.messages import Message
 from aiotkit.edge.operator import OperatorDesk, Received
-from aiotkit.edge.restore import Restored, fit_state
+from aiotkit.edge.restore import Restored, fit_state, rewind
 from aiotkit.edge.slots import Slots
 from aiotkit.edge.sources import BadPacket, Packet, Source
 from aiotkit.edge.uplink import FolderUplink
@@ -69,6 +70,7 @@ class Counts:
     packets: int = 0
     bad_packets: int = 0
     bad_in_a_row: int = 0
+    time_set: int = 0
     decided: int = 0
     last_error: str = ""
 
@@ -117,33 +119,58 @@ class Agent:
     def step(self) -> None:
         """One turn: a packet if there is one, then what is due besides."""
         at_us: int | None = None
+        lost, idle = self._keeper.lost, False
         try:
             packet = self._parts.source.next(self._patience_s())
+            idle = packet is None
+            if packet is not None:
+                self._handle(packet)
+                at_us = packet.at_us
         except BadPacket as error:
             self._bad_packet(error)
-            self._chores(idle=False)
-        else:
-            if packet is not None:
-                at_us = packet.at_us
-                self._handle(packet)
-            self._chores(idle=packet is None)
-            if packet is None:
-                return
-        if self._parts.source.acknowledges:
-            self._keeper.commit()  # acknowledged = synced
-        self._parts.source.done(at_us)
+        self._chores(idle=idle)
+        if idle:
+            return
+        durable = True
+        if self._parts.source.acknowledges:  # acknowledged = synced, or said not to be
+            durable = self._keeper.commit() and self._keeper.lost == lost
+        self._parts.source.done(at_us, durable=durable)
 
     def _patience_s(self) -> float:
         wait_s = self._keeper.wait_s()
         return IDLE_S if wait_s is None else min(wait_s, IDLE_S)
 
     def _handle(self, packet: Packet) -> None:
+        self._check_time(packet.at_us)
         self.counts.packets += 1
         self.counts.bad_in_a_row = 0
         self._parts.clock.advance(packet.at_us)
         self._context.feed(packet.context, packet.at_us)
         for gathered in self._assembler.feed(packet):
             self._decide(gathered, self._said())
+
+    def _check_time(self, at_us: int) -> None:
+        """Refuse a packet whose time cannot be believed; start anew where several agree on another time."""
+        ruling = self._times.judge(at_us, self._parts.clock.now_us())
+        if ruling.verdict == "refuse":
+            raise BadPacket(ruling.why)
+        if ruling.verdict == "anew":
+            self._start_anew(at_us, ruling.why)
+        if self._times.standing == STANDING:
+            self._say(self._times.trouble)
+            self._keeper.append(RecordType.SECURITY, {"kind": "source", "why": self._times.trouble})
+
+    def _start_anew(self, at_us: int, why: str) -> None:
+        """The source's time was wrong, or is now: what is known of windows and ages counts no more."""
+        self.counts.time_set += 1
+        self._say(why)
+        self._keeper.append(RecordType.SECURITY, {"kind": "source", "why": why})
+        self._parts.clock.set(at_us)
+        if self._last_end_us is not None and at_us < self._last_end_us:
+            self._state = rewind(self._state, at_us)
+        self._last_end_us = None
+        decision = self._engine.decision
+        self._assembler, self._context = Assembler(decision), ContextCache(decision.context)
 
     def _chores(self, *, idle: bool) -> None:
         now_s = time.monotonic()
@@ -212,7 +239,7 @@ class Agent:
 
     def _ask_for_check(self, seed: str, now_us: int) -> None:
         """This decision drew the random check: people are asked what state the machine is in."""
-        until_us = now_us + round(self._engine.decision.outcome.horizon_s * 1e6)
+        until_us = later_us(now_us, self._engine.decision.outcome.horizon_s)
         question = Question(seed, "inspect", None, until_us, "drawn at random: what state is it in?")
         try:
             self._parts.desk.end_checks(now_us)
@@ -337,6 +364,8 @@ class Agent:
         self._bundle = boot.bundle.digest
         self._assembler = Assembler(decision, self._last_end_us)
         self._context = ContextCache(decision.context)
+        by_clock = not self._parts.source_clock
+        self._times = PacketTimes(decision.window.every_s, self._last_end_us, by_clock=by_clock)
         self._asked = self._state.question.id if self._state.question is not None else ""
         if self._parts.uplink is not None:
             self._parts.uplink.upload = decision.needs.upload
@@ -350,7 +379,7 @@ class Agent:
         self._say(str(error))
         if time.monotonic() - self._bad_noted_s >= _BAD_NOTE_S:
             self._bad_noted_s = time.monotonic()
-            self._keeper.append(RecordType.SECURITY, {"kind": "source", "why": str(error)[:400]})
+            self._keeper.append(RecordType.SECURITY, {"kind": "source", "why": utf8_text(str(error))[:400]})
         if counts.bad_in_a_row >= MAX_BAD_IN_A_ROW:
             raise SourceError(
                 f"source: {counts.bad_in_a_row} bad packets in a row",
@@ -359,6 +388,7 @@ class Agent:
             ) from error
 
     def _say(self, trouble: str) -> None:
+        trouble = utf8_text(trouble)
         if trouble != self.counts.last_error:
             log.warning("%s", trouble)
         self.counts.last_error = trouble
@@ -383,6 +413,8 @@ class Agent:
             "wall_us": time.time_ns() // 1000,
             "packets": counts.packets,
             "bad_packets": counts.bad_packets,
+            "time_set": counts.time_set,
+            "source_error": self._times.trouble,
             "decided": counts.decided,
             "next_seq": self._journal.next_seq,
             "durable_seq": self._journal.durable_seq,
@@ -415,7 +447,8 @@ class Agent:
     def _status(said: dict[str, Any]) -> str:
         if said["journal_error"] or said["actuator_error"]:
             return "red"
-        return "yellow" if said["uplink_error"] or said["bad_packets"] else "green"
+        doubts = ("uplink_error", "source_error", "bad_packets", "time_set")
+        return "yellow" if any(said[doubt] for doubt in doubts) else "green"
 
     @property
     def state(self) -> EngineState:

@@ -20,7 +20,7 @@ from aiotkit.edge.journal import Journal
 from aiotkit.edge.keeper import Keeper
 from aiotkit.edge.link import ActuatorLink
 from aiotkit.edge.operator import OperatorDesk
-from aiotkit.edge.restore import restore
+from aiotkit.edge.restore import restore, seen_messages
 from aiotkit.edge.slots import Slots
 from aiotkit.edge.sources import FileSource, PipeSource, Source
 from aiotkit.edge.uplink import FolderUplink, Pace
@@ -81,7 +81,7 @@ def open_agent(
             clock=SourceClock() if config.clock == "source" else SystemClock(),
             keeper=keeper,
             acting=acting,
-            desk=OperatorDesk(disk, config.device, trust),
+            desk=OperatorDesk(disk, config.device, trust, seen_messages(journal)),
             slots=slots,
             health=Health(state),
             uplink=None if config.uplink is None else _uplink(state, config, journal, trust),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import logging
 import signal
+import stat
 import sys
 import threading
 import time
@@ -15,11 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aiotkit.core.errors import ActuatorError, AiotkitError, OperatorError, StorageError
+from aiotkit.edge.wire import loads, unicode_only
 
 if TYPE_CHECKING:
     from aiotkit.edge.config import DeviceConfig
+    from aiotkit.edge.disk import Disk
     from aiotkit.edge.link import ActuatorLink
 
+_QUESTION = frozenset({"id", "kind", "proposed", "reason", "actions"})
 _EXAMPLES = """examples:
   aiotkit-edge actuator --state /var/lib/aiotkit        hold the drivers (a process of its own)
   aiotkit-edge run --state /var/lib/aiotkit             decide until the source ends
@@ -47,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(arguments.command(arguments))
     except AiotkitError as error:
         if arguments.json:
-            print(json.dumps({"error": str(error)}, ensure_ascii=False))
+            print(unicode_only(json.dumps({"error": str(error)}, ensure_ascii=False)))
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
 
@@ -102,7 +107,7 @@ def _signed(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
 
 
 def _say(said: Mapping[str, Any], text: str, arguments: argparse.Namespace) -> None:
-    print(json.dumps(said, ensure_ascii=False) if arguments.json else text)
+    print(unicode_only(json.dumps(said, ensure_ascii=False) if arguments.json else text))
 
 
 def _config(arguments: argparse.Namespace) -> DeviceConfig:
@@ -136,23 +141,37 @@ def _actuator(arguments: argparse.Namespace) -> int:
 
 
 def _install(arguments: argparse.Namespace) -> int:
-    from aiotkit.bundle.manifest import MAX_BYTES
     from aiotkit.edge.build import open_slots, read_trust
-    from aiotkit.edge.disk import RealDisk, storage_error
+    from aiotkit.edge.disk import RealDisk
 
     config = _config(arguments)
     slots = open_slots(RealDisk(arguments.state), read_trust(arguments.state, config), config)
-    try:
-        with arguments.bundle.open("rb") as file:
-            archive = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise storage_error(f"cannot read {arguments.bundle}", error) from error
-    bundle = slots.install(archive)
+    bundle = slots.install(_archive(arguments.bundle))
     decision = bundle.manifest.decision
     said = {"bundle": bundle.digest, "decision": decision.id, "revision": decision.revision}
     text = f"installed {bundle.digest}: {decision.id} revision {decision.revision}"
     _say(said | {"release_counter": bundle.manifest.release_counter}, text, arguments)
     return 0
+
+
+def _archive(path: Path) -> bytes:
+    """The bytes of a bundle; nothing else is waited for, or handed on."""
+    from aiotkit.bundle.manifest import MAX_BYTES
+    from aiotkit.bundle.pack import MANIFEST
+    from aiotkit.edge.disk import storage_error
+
+    try:
+        kind = path.stat().st_mode
+        if not stat.S_ISREG(kind):
+            found = "a folder" if stat.S_ISDIR(kind) else "a pipe or device"
+            raise AiotkitError(f"{path}", expected="a bundle's file (.aiot)", found=found)
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise storage_error(f"cannot read {path}", error) from error
+    if not data.startswith(MANIFEST.encode()):
+        raise AiotkitError(f"{path} is no bundle", expected=f"an archive that starts with {MANIFEST}")
+    return data
 
 
 def _rollback(arguments: argparse.Namespace) -> int:
@@ -170,45 +189,60 @@ def _status(arguments: argparse.Namespace) -> int:
 
     from aiotkit.edge.build import open_slots, read_trust
     from aiotkit.edge.disk import RealDisk
+    from aiotkit.edge.health import HEALTH_FILE, read_health
 
     config = _config(arguments)
     slots = open_slots(RealDisk(arguments.state), read_trust(arguments.state, config), config).status()
-    health = _health(arguments.state)
+    health = read_health(arguments.state)
+    no_health = "cannot be read" if (arguments.state / HEALTH_FILE).exists() else "the agent never ran"
     said = {"device": config.device, "slots": asdict(slots), "health": health}
     active = slots.active
     lines = [
         f"device    {config.device} at {config.site}",
         "bundle    " + ("none" if active is None else f"{active.decision} revision {active.revision}"),
         *(f"warning   {event.detail}" for event in slots.events),
-        *(f"{name:<24}{value}" for name, value in (health or {"health": "the agent never ran"}).items()),
+        *(f"{name:<24}{value}" for name, value in (health or {"health": no_health}).items()),
     ]
     _say(said, "\n".join(lines), arguments)
     return 0 if active is not None else 1
 
 
-def _health(state: Path) -> dict[str, Any] | None:
-    from aiotkit.edge.health import HEALTH_FILE
-
-    try:
-        found: dict[str, Any] = json.loads((state / HEALTH_FILE).read_bytes())
-    except (OSError, ValueError):
-        return None
-    return found
-
-
 def _ask(arguments: argparse.Namespace) -> int:
     from aiotkit.edge.disk import RealDisk
-    from aiotkit.edge.operator import open_questions
 
     _config(arguments)
-    questions = open_questions(RealDisk(arguments.state))
+    questions, unreadable = _questions(RealDisk(arguments.state))
     lines = [
         f"{q['id']}  {q['kind']}  proposed: {q['proposed']}\n"
         f"    {q['reason']}\n    answer one of: {', '.join(map(str, _listed(q)))}"
         for q in questions
-    ]
-    _say({"questions": questions}, "\n".join(lines) or "no question is open", arguments)
+    ] or ["no question is open"]
+    lines += [f"warning: {name} cannot be read as a question" for name in unreadable]
+    _say({"questions": questions, "unreadable": unreadable}, "\n".join(lines), arguments)
     return 0
+
+
+def _questions(disk: Disk) -> tuple[list[dict[str, Any]], list[str]]:
+    """The open questions, and the files that are none: one damaged file must not hide the others."""
+    from aiotkit.edge.operator import OUTBOX
+
+    questions: list[dict[str, Any]] = []
+    unreadable = []
+    for name in disk.list(OUTBOX):
+        if not name.endswith(".json"):
+            continue
+        path = f"{OUTBOX}/{name}"
+        try:
+            question = loads(disk.read(path))
+        except (StorageError, ValueError) as error:
+            if isinstance(error, StorageError) and error.errno == errno.ENOENT:
+                continue  # it was answered meanwhile
+            question = None
+        if isinstance(question, dict) and question.keys() >= _QUESTION:
+            questions.append(question)
+        else:
+            unreadable.append(path)
+    return questions, unreadable
 
 
 def _listed(question: Mapping[str, object]) -> list[object]:
@@ -262,8 +296,14 @@ def _message(
 
 def _now_us(state: Path, config: DeviceConfig) -> int:
     """What time it is for the device: the wall's, or where its source has come to."""
-    health = _health(state) if config.clock == "source" else None
-    return int(health["now_us"]) if health is not None else time.time_ns() // 1000
+    from aiotkit.edge.envelope import MAX_INSTANT_US
+    from aiotkit.edge.health import read_health
+
+    health = read_health(state) if config.clock == "source" else None
+    now_us = None if health is None else health.get("now_us")
+    if type(now_us) is int and 0 <= now_us <= MAX_INSTANT_US:
+        return now_us
+    return time.time_ns() // 1000
 
 
 def _stop(arguments: argparse.Namespace) -> int:

@@ -15,6 +15,8 @@ from typing import Any
 from aiotkit.edge.envelope import ActuatorConfig, Posture, Value, command_refusal
 
 MAX_EVENTS = 256
+#: the action of what is in force instead of a held command that was refused
+SAFE = "safe"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +40,25 @@ class InForce:
 
 
 @dataclass(frozen=True, slots=True)
+class Refused:
+    """A command that was held before a restart and is not taken into force again, and why."""
+
+    actuator: str
+    id: str
+    action: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened without a command: kind ``expired``, ``deadman``, ``stop`` or ``release``."""
+    """Something that happened without a command.
+
+    ``kind``: ``expired``, ``deadman``, ``refused``, ``stop`` or ``release``. ``at_us`` None: the
+    driver had not said the time yet.
+    """
 
     kind: str
-    at_us: int
+    at_us: int | None
     actuator: str = ""
     id: str = ""
     action: str = ""
@@ -105,6 +121,13 @@ class Control:
             command_id, command["action"], dict(command["values"]), until, ends
         )
         return "", ""
+
+    def refuse_held(self, one: Refused, now_us: int | None) -> None:
+        """A held command that cannot be honoured: the actuator's safe values, until a person ends them."""
+        if one.actuator in self.config.safe:
+            values = dict(self.config.safe[one.actuator])
+            self.in_force[one.actuator] = InForce(one.id, SAFE, values, None, None)
+        self._note(Event("refused", now_us, one.actuator, one.id, one.action, one.why))
 
     def drop(self, actuator: str) -> None:
         """A command could not be carried out: it is not in force."""

@@ -5,7 +5,7 @@ A driver never blocks: what was set is outstanding until ``settled`` says that i
 
 from __future__ import annotations
 
-import json
+import logging
 import socket
 import time
 from collections.abc import Mapping
@@ -14,10 +14,11 @@ from typing import Any, Protocol
 
 from aiotkit.core.canonical import canonical_bytes
 from aiotkit.core.errors import ActuatorError, ConfigError
-from aiotkit.edge.wire import Lines, address
+from aiotkit.edge.wire import Lines, address, loads
 
+log = logging.getLogger(__name__)
 _SEND_TIMEOUT_S = 0.1
-_RETRY_S = 0.05
+_RETRY_S, _FILE_RETRY_S = 0.05, 1.0
 
 
 class Driver(Protocol):
@@ -25,6 +26,10 @@ class Driver(Protocol):
 
     #: whether every ``set`` is answered by what the hardware reads
     reads_back: bool
+
+    @property
+    def connected(self) -> bool:
+        """Whether the hardware can be told, as far as is known."""
 
     def fileno(self) -> int | None:
         """What to wait on, or None when there is nothing to be heard."""
@@ -55,6 +60,11 @@ class SocketDriver:
         self._socket: socket.socket | None = None
         self._lines = Lines()
         self._tried = -1.0
+
+    @property
+    def connected(self) -> bool:
+        """See ``Driver.connected``."""
+        return self._socket is not None
 
     def fileno(self) -> int | None:
         """See ``Driver.fileno``."""
@@ -101,10 +111,10 @@ class SocketDriver:
             piece = self._socket.recv(1 << 16)
             if not piece:
                 raise ActuatorError(f"driver socket {self._path.name}: the plant hung up")
-            return [json.loads(line) for line in self._lines.feed(piece)]
+            return _messages(self._lines.feed(piece), self._path.name)
         except TimeoutError:
             return []
-        except (OSError, ValueError) as error:
+        except OSError as error:
             self.close()
             raise ActuatorError(f"driver socket {self._path.name}", found=str(error)) from error
         except ActuatorError:
@@ -125,15 +135,30 @@ class FileDriver:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._fresh = True
+        self._connected = False
+        self._tried = float("-inf")
+
+    @property
+    def connected(self) -> bool:
+        """See ``Driver.connected``: what was set last could be written."""
+        return self._connected
 
     def fileno(self) -> None:
         """See ``Driver.fileno``."""
 
     def connect(self) -> bool:
-        """See ``Driver.connect``."""
-        fresh, self._fresh = self._fresh, False
-        return fresh
+        """See ``Driver.connect``; at most once a second."""
+        if self._connected or time.monotonic() - self._tried < _FILE_RETRY_S:
+            return False
+        first, self._tried = self._tried < 0, time.monotonic()
+        try:
+            self._path.open("ab").close()
+        except OSError as error:
+            if first:
+                log.warning("driver file %s: %s", self._path.name, error)
+            return False
+        self._connected = True
+        return True
 
     def set(self, targets: Mapping[str, Any]) -> None:
         """See ``Driver.set``."""
@@ -141,7 +166,9 @@ class FileDriver:
             with self._path.open("ab") as file:
                 file.write(canonical_bytes({"set": targets}) + b"\n")
         except OSError as error:
+            self._connected, self._tried = False, time.monotonic()
             raise ActuatorError(f"driver file {self._path}", found=str(error)) from error
+        self._connected = True
 
     def hear(self) -> list[dict[str, Any]]:
         """See ``Driver.hear``."""
@@ -152,6 +179,21 @@ class FileDriver:
 
     def close(self) -> None:
         """Nothing is held open."""
+
+
+def _messages(lines: list[bytes], name: str) -> list[dict[str, Any]]:
+    """What a plant's lines say; one that says nothing is dropped, and the machine is kept."""
+    found = []
+    for line in lines:
+        try:
+            message = loads(line)
+        except ValueError:
+            message = None
+        if isinstance(message, dict):
+            found.append(message)
+        else:
+            log.warning("driver socket %s: dropped a line that is no object: %r", name, line[:40])
+    return found
 
 
 def open_driver(text: str, folder: Path) -> Driver:

@@ -19,6 +19,8 @@ from aiotkit.core.problems import ExplainedProblems
 from aiotkit.core.strict import Strict
 
 ACTUATOR_FILE = "actuator.json"
+#: no instant lies later (µs UTC): what does is a fault, and would break arithmetic
+MAX_INSTANT_US = 1 << 60
 Value = float | str | bool
 Values = Mapping[str, Value]
 #: actuator -> value name -> value
@@ -130,7 +132,7 @@ def command_refusal(
     until = command.get("valid_until_us")
     if not isinstance(command.get("action"), str):
         return "refused", "the command names no action"
-    if until is not None and type(until) is not int:
+    if until is not None and not (type(until) is int and abs(until) <= MAX_INSTANT_US):
         return "refused", f"valid_until_us: {str(until)[:40]!r} is no instant"
     if now_us is None:
         return "refused", "the driver has not said what time it is"

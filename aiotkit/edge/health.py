@@ -9,10 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from aiotkit.core.canonical import canonical_bytes
+from aiotkit.edge.wire import loads
 
 log = logging.getLogger(__name__)
 HEALTH_FILE = "health.json"
 EVERY_S = 1.0
+
+
+def read_health(state: Path) -> dict[str, Any] | None:
+    """What the file says; None when there is none, or none that can be read."""
+    try:
+        found = loads((state / HEALTH_FILE).read_bytes())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 class Health:

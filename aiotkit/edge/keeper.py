@@ -18,6 +18,8 @@ _RETRY_S = 1.0
 class Keeper:
     """Group commit over a journal. While the disk refuses, ``writable`` is False and ``trouble`` says why.
 
+    ``lost`` counts records for which there was no room even in memory: no later commit brings them back.
+
     Args:
         journal: where records go.
         commit_ms: how long a record may wait for others.
@@ -27,6 +29,7 @@ class Keeper:
         self.journal, self._group_s = journal, commit_ms / 1e3
         self.writable, self.trouble = True, ""
         self.commits, self.commit_ms = 0, 0.0
+        self.lost = 0
         self._open_since_s: float | None = None
         self._tried_s = 0.0
 
@@ -36,6 +39,7 @@ class Keeper:
         try:
             seq = self.journal.append(kind, data)
         except StorageError as error:
+            self.lost += 1
             self._refused(error)
             return None
         if self._open_since_s is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import socket
 import time
 from collections.abc import Mapping
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiotkit.core.canonical import canonical_bytes
 from aiotkit.core.errors import ActuatorError
-from aiotkit.edge.wire import Lines, address
+from aiotkit.edge.wire import Lines, address, loads, unicode_only
 
 if TYPE_CHECKING:  # a person's stop must not wait for numpy
     from aiotkit.core.records import Command
@@ -105,7 +104,7 @@ class ActuatorLink:
 
     def _report(self, word: str) -> Report:
         self._connect()
-        answer = self._ask({word: True})
+        answer = self._checked(self._ask({word: True}))
         return Report(
             answer["now_us"],
             float(answer["deadman_s"]),
@@ -118,7 +117,7 @@ class ActuatorLink:
     def stop(self, by: str, why: str) -> Mapping[str, Any]:
         """Press the stop; ``ActuatorError`` when nobody answers."""
         self._connect()
-        return self._checked(self._ask({"stop": {"by": by, "why": why}}))
+        return self._checked(self._ask({"stop": {"by": unicode_only(by), "why": unicode_only(why)}}))
 
     def release(self, envelope: bytes) -> Mapping[str, Any]:
         """Lift the stop with an operator's signed message; ``ActuatorError`` when it is refused."""
@@ -178,7 +177,9 @@ class ActuatorLink:
                 if not piece:
                     raise ConnectionResetError("it hung up")
                 for line in self._lines.feed(piece):
-                    answer: dict[str, Any] = json.loads(line)
+                    answer = loads(line)
+                    if not isinstance(answer, dict):
+                        raise ValueError("an answer that is no object")
                     self._retry_s = _RETRY_S
                     return answer
             raise TimeoutError(f"no answer within {self._timeout_s:g} s")

@@ -18,6 +18,7 @@ from aiotkit.bundle.sign import OPERATOR_TYPE, open_envelope, parse_envelope, si
 from aiotkit.bundle.trust import Trust
 from aiotkit.core.canonical import canonical_bytes
 from aiotkit.core.errors import OperatorError
+from aiotkit.core.records import later_us
 from aiotkit.core.strict import Strict
 
 #: a message may be this far ahead of the device's clock
@@ -67,7 +68,7 @@ def make_message(
     device: str, kind: str, operator: str, at_us: int, *, life_s: float = 3600.0, **said: Any
 ) -> Message:
     """A message with an id of its own; what it says goes by keyword (``action="stop"``)."""
-    until = at_us + round(life_s * 1e6)
+    until = later_us(at_us, life_s)
     return Message.model_validate(
         {
             "id": f"{kind}-{secrets.token_hex(8)}",

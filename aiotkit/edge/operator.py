@@ -10,11 +10,11 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from aiotkit.bundle.trust import Trust
-from aiotkit.core.canonical import canonical_bytes, digest
+from aiotkit.core.canonical import canonical_bytes, digest, utf8_text
 from aiotkit.core.errors import AiotkitError, OperatorError, StorageError
 from aiotkit.core.records import Question
 from aiotkit.edge.disk import ASIDE, Disk, make_folder, replace
@@ -40,7 +40,7 @@ class Received:
     def to_json(self) -> dict[str, object]:
         """What a journal keeps of it."""
         said = None if self.message is None else self.message.model_dump(mode="json", exclude_none=True)
-        return {"file": self.name[:120], "digest": digest(self.envelope), "message": said}
+        return {"file": utf8_text(self.name)[:120], "digest": digest(self.envelope), "message": said}
 
 
 class OperatorDesk:
@@ -50,15 +50,16 @@ class OperatorDesk:
         disk: the state folder.
         device: whom messages must name.
         trust: whose keys count (role ``operator``).
+        seen: ids of messages that were obeyed, whatever lies in ``done``: the journal remembers them.
     """
 
-    def __init__(self, disk: Disk, device: str, trust: Trust) -> None:
+    def __init__(self, disk: Disk, device: str, trust: Trust, seen: Iterable[str] = ()) -> None:
         self._disk, self._device, self._trust = disk, device, trust
         self._stuck: set[str] = set()
         self._open: Question | None = None
         for folder in (INBOX, OUTBOX, DONE):
             make_folder(disk, folder)
-        self._seen = {name.partition("-")[2].removesuffix(".json") for name in disk.list(DONE)}
+        self._seen = {name.partition("-")[2].removesuffix(".json") for name in disk.list(DONE)} | set(seen)
         self.bypass = self._read_bypass()
 
     def poll(self, now_us: int) -> list[Received]:
@@ -68,9 +69,11 @@ class OperatorDesk:
 
     def _judge(self, name: str, now_us: int) -> Received:
         try:
+            if self._disk.size(f"{INBOX}/{name}") is None:  # reading a pipe would wait for its writer
+                return Received(name, b"", None, "it is no regular file")
             data = self._disk.read(f"{INBOX}/{name}", 0, MAX_MESSAGE + 1)
         except StorageError as error:
-            return Received(name, b"", None, str(error))
+            return Received(name, b"", None, utf8_text(str(error)))
         try:
             message = open_message(data, self._trust)
             check_message(message, self._device, now_us, self._seen)
@@ -102,7 +105,7 @@ class OperatorDesk:
         """Remove handled messages that could not be believed again anyway: they have ended."""
         for name in self._disk.list(DONE):
             until, _, rest = name.partition("-")
-            if until.isdigit() and int(until) <= now_us:
+            if until.isdecimal() and int(until) <= now_us:
                 self._disk.unlink(f"{DONE}/{name}")
                 self._seen.discard(rest.removesuffix(".json"))
 
@@ -112,11 +115,14 @@ class OperatorDesk:
         self.bypass = on
 
     def _read_bypass(self) -> bool:
-        if self._disk.size(BYPASS) is None:
+        folder, _, name = BYPASS.rpartition("/")
+        if name not in self._disk.list(folder):
             return False
         try:
-            return json.loads(self._disk.read(BYPASS))["on"] is not False
-        except (ValueError, KeyError, TypeError):
+            if self._disk.size(BYPASS) is None:
+                raise ValueError(f"{BYPASS} is no regular file")
+            return json.loads(self._disk.read(BYPASS, 0, MAX_MESSAGE))["on"] is not False
+        except (ValueError, KeyError, TypeError, RecursionError, StorageError):
             log.warning("%s cannot be read: bypass is on", BYPASS)
             return True
 
@@ -142,7 +148,7 @@ class OperatorDesk:
         """Take back requests to look whose time is over."""
         for name in self._disk.list(OUTBOX):
             until = name.removeprefix(CHECK).partition("-")[0]
-            if name.startswith(CHECK) and until.isdigit() and int(until) <= now_us:
+            if name.startswith(CHECK) and until.isdecimal() and int(until) <= now_us:
                 self._disk.unlink(f"{OUTBOX}/{name}")
 
     def _show(self, path: str, question: Question, actions: Sequence[str]) -> None:

@@ -71,5 +71,5 @@ def decode_pointer(data: bytes, name: str) -> Pointer:
         )
     try:
         return Pointer.model_validate(json.loads(body))
-    except ValueError as error:  # pydantic's too
+    except (ValueError, RecursionError) as error:  # pydantic's too
         raise IntegrityError(f"{name} is no pointer of format {FORMAT}", found=str(error)) from error

@@ -52,6 +52,37 @@ def restore(journal: Journal) -> Restored:
     )
 
 
+def seen_messages(journal: Journal) -> set[str]:
+    """Ids of the operators' messages that were taken and may not have ended yet.
+
+    A message lives a week at most, and one that had ended when the newest was taken is left out. The
+    very last record does not count: the power may have gone before that message was obeyed.
+    """
+    kinds = (RecordType.ANSWER, RecordType.OVERRIDE)
+    taken: dict[str, int] = {}
+    newest_us, last_id = 0, ""
+    for frame in journal.frames():
+        last_id = ""
+        if frame.type in kinds and frame.payload is not None:
+            record = json.loads(frame.payload)
+            newest_us, last_id = record["at_us"], record["message"]["id"]
+            taken[last_id] = record["message"]["until_us"]
+    return {name for name, until_us in taken.items() if until_us > newest_us and name != last_id}
+
+
+def rewind(state: EngineState, now_us: int) -> EngineState:
+    """The state once it is known that it was built on instants that have not come yet.
+
+    History, timers and questions start anew. What is in force stays, but a command with an end has ended.
+    """
+    posture = state.posture
+    if posture is not None:
+        until_us = None if posture.valid_until_us is None else min(posture.valid_until_us, now_us)
+        posture = replace(posture, since_us=min(posture.since_us, now_us), valid_until_us=until_us)
+    changes = tuple(change for change in state.changes if change.at_s <= now_us / 1e6)
+    return EngineState(posture=posture, changes=changes)
+
+
 def _result_of(journal: Journal, decision_seq: int) -> str | None:
     """The status of the decision's own command; None when it had none or nobody knows."""
     for frame in journal.frames(decision_seq + 1):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from aiotkit.bundle.verify import VerifiedBundle
 from aiotkit.core.canonical import JSON
+from aiotkit.core.errors import RollbackRefused
 from aiotkit.edge.pointers import SlotNumber
 
 
@@ -60,3 +62,29 @@ class Status:
     generation: int
     floor: int
     events: tuple[SlotEvent, ...]
+
+
+def check_counter(counter: int, bundle: str, floor: int, passed: Mapping[str, int | None]) -> None:
+    """Refuse a release whose counter another one has used: neither would be the newer one.
+
+    Args:
+        counter: the release counter of a bundle, not below the floor.
+        bundle: its digest.
+        floor: of the device.
+        passed: bundles that were here: digest -> counter; None: it cannot be read any more, and as the
+            floor is kept by some bundle, it may be that one's.
+
+    Raises:
+        RollbackRefused: the counter is the floor, and another bundle's.
+    """
+    if counter > floor or bundle in passed:
+        return
+    mine = [name for name, used in passed.items() if used == counter]
+    lost = [name for name, used in passed.items() if used is None]
+    if mine or lost:
+        raise RollbackRefused(
+            f"bundle: release counter {counter} was already used by another release",
+            expected=(mine or lost)[0],
+            found=bundle,
+            do="Sign it with a higher counter.",
+        )

@@ -20,13 +20,13 @@ from aiotkit.bundle.engine import Engine
 from aiotkit.bundle.golden import run_golden
 from aiotkit.bundle.manifest import MAX_BYTES
 from aiotkit.bundle.trust import Trust
-from aiotkit.bundle.verify import Expectation, VerifiedBundle, verify_bundle
+from aiotkit.bundle.verify import Expectation, VerifiedBundle, verify_bundle, verify_signed
 from aiotkit.core.canonical import digest
 from aiotkit.core.errors import AiotkitError, BundleError, IntegrityError, SlotError, StorageError
 from aiotkit.edge.disk import ASIDE, Disk, make_folder
 from aiotkit.edge.disk import replace as replace_file
 from aiotkit.edge.pointers import MAX_POINTER_BYTES, Content, Pointer, SlotNumber, decode_pointer
-from aiotkit.edge.slot_state import Boot, SlotEvent, SlotState, Status
+from aiotkit.edge.slot_state import Boot, SlotEvent, SlotState, Status, check_counter
 
 FOLDER = "slots"
 LOCK = f"{FOLDER}/lock"
@@ -143,6 +143,7 @@ class Slots:
             if look.running is not None and look.running[1].digest == bundle.digest:
                 self._even_out(look)
                 return look.running[1]
+            check_counter(bundle.manifest.release_counter, bundle.digest, look.floor, self._passed(look))
             with self._cleaned_up():
                 staged = self._stage(archive, look.floor)
                 run_golden(Engine(staged.files), staged.files)
@@ -305,6 +306,15 @@ class Slots:
                 do="To return to the newer release, install it again.",
             )
         return pointer, bundle
+
+    def _passed(self, look: _Look) -> dict[str, int | None]:
+        """Every bundle that pointers or archives name: digest -> release counter, None where it is lost."""
+        found: dict[str, int | None] = {p.content.bundle: None for p in look.pointers.values() if p.content}
+        for name in ARCHIVES:
+            with suppress(AiotkitError):  # an empty or damaged slot proves nothing
+                bundle = verify_signed(self._disk.read(name, 0, MAX_BYTES + 1), self._trust)
+                found[bundle.digest] = bundle.manifest.release_counter
+        return found
 
     def _pointers(self) -> tuple[dict[SlotNumber, Pointer], list[SlotEvent]]:
         found: dict[SlotNumber, Pointer] = {}

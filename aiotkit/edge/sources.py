@@ -3,7 +3,9 @@
 A packet is one canonical JSON line ``{at_us, samples: {name: [first_us, rate_hz, count]}, points,
 context, bytes}`` followed by ``bytes`` bytes: the samples as float32, little endian, in the order of the
 sorted names. A value that is no finite number travels as ``null`` and is read as NaN, so that one bad
-reading never costs a packet; a packet of another shape is refused, and the next one can be read.
+reading never costs a packet; nor does a word that UTF-8 cannot carry. A packet of another shape is refused,
+and the next one can be read; only when ``bytes`` itself cannot be believed nobody knows where the next one
+begins, and the stream has ended for good.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from typing import IO, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from aiotkit.core.canonical import canonical_bytes
+from aiotkit.core.canonical import canonical_bytes, utf8_text
 from aiotkit.core.conditions import is_number
 from aiotkit.core.errors import SourceError
 
@@ -84,8 +86,12 @@ class Source(Protocol):
             SourceError: nothing more can be read.
         """
 
-    def done(self, at_us: int | None) -> None:
-        """Say that the packet of ``at_us`` (None: a refused one) is handled; the next may be sent."""
+    def done(self, at_us: int | None, *, durable: bool = True) -> None:
+        """Say that the packet of ``at_us`` (None: a refused one) is handled; the next may be sent.
+
+        ``durable`` False: what came of it could not be made durable (the disk refuses). It was decided on
+        and may still be journaled later, but the sender must not rely on that.
+        """
 
     def close(self) -> None:
         """Let go of what is held."""
@@ -120,7 +126,7 @@ def read_packet(stream: IO[bytes]) -> Packet | None:
 
     Raises:
         BadPacket: the packet is refused; the stream stands at the next one.
-        SourceError: the stream ends within a packet, or a line is too long.
+        SourceError: the stream ends within a packet, a line is too long, or ``bytes`` cannot be believed.
     """
     line = stream.readline(MAX_LINE + 1)
     if not line:
@@ -186,7 +192,13 @@ def _samples_head(samples: Samples) -> list[float]:
 
 
 def _wire(value: float | str) -> float | str | None:
-    return value if isinstance(value, str) or math.isfinite(value) else None
+    readable = _carried(value) if isinstance(value, str) else math.isfinite(value)
+    return value if readable else None
+
+
+def _carried(word: str) -> bool:
+    """Whether UTF-8 can carry a word: JSON can escape halves of surrogate pairs, nothing else can."""
+    return utf8_text(word) == word
 
 
 def _cut(found: int) -> SourceError:
@@ -211,7 +223,12 @@ def _parse_head(line: bytes) -> dict[str, Any]:
 def _body_size(head: Mapping[str, Any]) -> int:
     size = head.get("bytes")
     if type(size) is not int or not 0 <= size <= MAX_BYTES:
-        raise BadPacket("packet.bytes", expected=f"0 to {MAX_BYTES}", found=repr(size)[:60])
+        raise SourceError(
+            "source: packet.bytes",
+            expected=f"0 to {MAX_BYTES}",
+            found=repr(size)[:60],
+            do="Nobody knows where the next packet begins: correct the sender, start it again.",
+        )
     return size
 
 
@@ -238,8 +255,8 @@ def _instant(value: object, where: str) -> int:
 
 def _samples(heads: Mapping[str, Any], body: bytes) -> dict[str, Samples]:
     out, at = {}, 0
-    for name in sorted(heads):
-        entry = heads[name]
+    for key in sorted(heads):
+        entry, name = heads[key], utf8_text(key)
         if not isinstance(entry, list) or len(entry) != 3:
             raise BadPacket(f"packet.samples.{name}"[:80], expected="[first_us, rate_hz, count]")
         first_us, rate, count = entry
@@ -271,11 +288,16 @@ def _point(entry: object, where: str) -> Point:
 def _context_point(entry: object) -> ContextPoint:
     name, at_us, number = _point(entry, "context")
     assert isinstance(entry, list)
-    return (name, at_us, entry[2]) if isinstance(entry[2], str) else (name, at_us, number)
+    word = entry[2]
+    return (name, at_us, word) if isinstance(word, str) and _carried(word) else (name, at_us, number)
 
 
 class PipeSource:
-    """Packets from a pipe; after each one handled a line ``{"done": at_us}`` goes back (flow control)."""
+    """Packets from a pipe; after each one handled a line ``{"done": at_us}`` goes back (flow control).
+
+    Plain, it promises that what came of the packet is durable; otherwise the line is
+    ``{"done": at_us, "durable": false}``. ``at_us`` is null for a refused packet.
+    """
 
     acknowledges = True
 
@@ -309,10 +331,11 @@ class PipeSource:
             packet = self._reader.take()
         return packet
 
-    def done(self, at_us: int | None) -> None:
+    def done(self, at_us: int | None, *, durable: bool = True) -> None:
         """Give the sender its credit back; a sender that is gone needs none."""
+        said: dict[str, object] = {"done": at_us} if durable else {"done": at_us, "durable": False}
         try:
-            self._outgoing.write(canonical_bytes({"done": at_us}) + b"\n")
+            self._outgoing.write(canonical_bytes(said) + b"\n")
             self._outgoing.flush()
         except BrokenPipeError:
             self._ended = True
@@ -346,7 +369,7 @@ class FileSource:
         self._ended = packet is None
         return packet
 
-    def done(self, at_us: int | None) -> None:
+    def done(self, at_us: int | None, *, durable: bool = True) -> None:
         """A file needs no credit."""
 
     def close(self) -> None:

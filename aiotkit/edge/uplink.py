@@ -3,12 +3,16 @@
 Batches ``<device>/batch-<journal_id>-<first>-<last>.ajb`` are written aside and renamed: a canonical JSON
 line {format, device, journal_id, first, last, previous, gap?} and the frames behind it. Nothing is
 trimmed because it was written here: only the collector's signed ``watermark.json`` ends a record's stay.
+The folder is shared: whatever others put there (pipes, links, huge files, odd names) must cost nothing.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import os
+import re
+import stat
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,13 +21,14 @@ from pathlib import Path
 from aiotkit.bundle.trust import Trust
 from aiotkit.core.canonical import canonical_bytes
 from aiotkit.core.decision import Upload
-from aiotkit.core.errors import AiotkitError
+from aiotkit.core.errors import AiotkitError, StorageError
 from aiotkit.core.frames import Frame, encode, withhold
 from aiotkit.core.records import RecordType
 from aiotkit.edge.journal import Journal
 
 log = logging.getLogger(__name__)
 WATERMARK_FILE = "watermark.json"
+MAX_WATERMARK = 1 << 16
 MAX_RECORDS = 256
 MAX_BYTES = 1 << 19
 _RETRY_MOST_S = 30.0
@@ -193,21 +198,21 @@ class FolderUplink:
         journal_id = self._journal.journal_id
         name = f"batch-{journal_id}-{batch.frames[0].seq:012d}-{batch.frames[-1].seq:012d}.ajb"
         aside = self.folder / f".{name}.new"
-        aside.write_bytes(batch.encode(self._journal.device, journal_id))
+        _write_new(aside, batch.encode(self._journal.device, journal_id))
         aside.replace(self.folder / name)
 
     def _look_for_watermark(self, now_s: float) -> None:
         """Trim on a new watermark; send again what left the folder without one, after a while."""
         path = self.folder / WATERMARK_FILE
         try:
-            stat = path.stat()
+            found = path.lstat()
         except FileNotFoundError:
-            stat = None
-        mark = None if stat is None else (stat.st_mtime_ns, stat.st_ino)
+            found = None
+        mark = None if found is None else (found.st_mtime_ns, found.st_ino)
         before = self.delivered_seq
         if mark is not None and mark != self._mark:
             self._mark = mark  # a refused one is not tried again until it changes
-            self._journal.trim(path.read_bytes(), self._trust)
+            self._journal.trim(_read_regular(path, MAX_WATERMARK), self._trust)
         self.sent_seq = max(self.sent_seq, self.delivered_seq)
         if self.delivered_seq > before or self.sent_seq == self.delivered_seq:
             self._progress_s = now_s
@@ -221,11 +226,9 @@ class FolderUplink:
 
     def _lies_there(self, seq: int) -> bool:
         """Whether a batch that holds a record waits in the folder; one put aside or lost does not."""
-        ranges = (
-            path.stem.rsplit("-", 2)[1:]
-            for path in self.folder.glob(f"batch-{self._journal.journal_id}-*.ajb")
-        )
-        return any(int(first) <= seq <= int(last) for first, last in ranges)
+        form = re.compile(rf"batch-{self._journal.journal_id}-([0-9]{{12,18}})-([0-9]{{12,18}})\.ajb")
+        named = (form.fullmatch(path.name) for path in self.folder.glob("batch-*.ajb"))
+        return any(int(batch[1]) <= seq <= int(batch[2]) for batch in named if batch)
 
     def _fail(self, words: str, now_s: float) -> None:
         if words != self.last_error:
@@ -233,3 +236,29 @@ class FolderUplink:
         self.last_error = words
         self._blocked_until_s = now_s + self._retry_s
         self._retry_s = min(2 * self._retry_s, _RETRY_MOST_S)
+
+
+def _read_regular(path: Path, most: int) -> bytes:
+    """A small file's bytes; a pipe, link, device, folder or huge file is refused and never waited for."""
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        found = os.fstat(handle)
+        regular = stat.S_ISREG(found.st_mode)
+        data = os.read(handle, most + 1) if regular else b""
+    finally:
+        os.close(handle)
+    if not regular or len(data) > most:
+        raise StorageError(
+            f"uplink: {path.name}",
+            expected=f"a regular file of at most {most} bytes",
+            found=f"{found.st_size} bytes" if regular else stat.filemode(found.st_mode),
+            do="Nothing was trimmed. See who writes to the uplink folder.",
+        )
+    return data
+
+
+def _write_new(path: Path, data: bytes) -> None:
+    """Write a file that nothing stood in the way of: what lies there under its name is removed first."""
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666), "wb") as file:
+        file.write(data)

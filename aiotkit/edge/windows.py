@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiotkit.core.decision import Decision, OnChange, Regular
+from aiotkit.core.records import MAX_US
 from aiotkit.edge.sources import Packet, Samples
 
 Array = NDArray[np.float32]
@@ -158,8 +159,8 @@ class Assembler:
     """
 
     def __init__(self, decision: Decision, last_end_us: int | None = None) -> None:
-        self._length_us = decision.window.length_s * 1e6
-        self._every_us = decision.window.every_s * 1e6
+        self._length_us = min(decision.window.length_s * 1e6, float(MAX_US))
+        self._every_us = min(decision.window.every_s * 1e6, float(MAX_US))
         self._runs: dict[str, Run] = {}
         self._held: dict[str, Held] = {}
         for name, signal in decision.signals.items():

@@ -1,15 +1,19 @@
-"""JSON lines over Unix sockets: whole lines out of pieces, and addresses longer than the system allows."""
+"""JSON lines over Unix sockets: whole lines out of pieces, what they say, and addresses of any length."""
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+from aiotkit.core.canonical import plain
 from aiotkit.core.errors import ActuatorError
 
 MAX_LINE = 1 << 17
+_MAX_DEPTH = 64
 _MAX_ADDRESS = 100  # sun_path holds 108 bytes on Linux, 104 elsewhere
 
 
@@ -29,6 +33,44 @@ class Lines:
         if len(self._held) > MAX_LINE:
             raise ActuatorError("a line without end", expected=f"at most {MAX_LINE} bytes")
         return [line for line in whole if line]
+
+
+def loads(data: bytes) -> Any:
+    r"""What JSON from outside says, in values that can always be written as JSON again.
+
+    Numbers that are not finite become their names, and text that is no Unicode becomes question marks:
+    an answer, a stop, a heartbeat must not fail for what somebody else has sent.
+
+    Raises:
+        ValueError: it is no JSON, or nested too deeply to be read.
+
+    >>> loads(b'{"by":"\\ud800","at":1e999}')
+    {'by': '?', 'at': 'inf'}
+    """
+    text = data.decode(errors="replace")
+    try:
+        value = json.loads(text, parse_float=_finite, parse_constant=_finite)
+        if "\\u" in text:
+            value = json.loads(unicode_only(json.dumps(value, ensure_ascii=False)))
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    if _deeper(value, _MAX_DEPTH):
+        raise ValueError("nested too deeply")
+    return value
+
+
+def unicode_only(text: str) -> str:
+    """Text that UTF-8 can carry: what it cannot (half a surrogate pair) becomes a question mark."""
+    return text.encode(errors="replace").decode()
+
+
+def _deeper(value: object, levels: int) -> bool:
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels == 0 or any(_deeper(one, levels - 1) for one in inside)
+
+
+def _finite(word: str) -> float | str:
+    return plain(float(word))
 
 
 @contextmanager

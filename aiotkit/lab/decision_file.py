@@ -12,7 +12,13 @@ import yaml
 
 from aiotkit.core.decision import Decision, parse_decision
 from aiotkit.core.errors import DecisionFileError, did_you_mean
+from aiotkit.core.problems import MAX_DEPTH, MAX_VALUES, listed
 from aiotkit.lab.units import unit_problem
+
+MAX_BYTES = 1 << 20
+_MAX_DIGITS = 75
+#: words that YAML 1.1 readers take for true or false
+_TRUTHS_11 = frozenset({"y", "n", "yes", "no", "on", "off"})
 
 
 class _Loader(yaml.SafeLoader):
@@ -53,7 +59,13 @@ for _name, (_pattern, _first) in _CORE.items():
 
 
 def _int(loader: _Loader, node: yaml.ScalarNode) -> int:
-    return int(str(loader.construct_scalar(node)))
+    text = str(loader.construct_scalar(node))
+    if len(text) > _MAX_DIGITS:
+        raise DecisionFileError(
+            f"{loader.name}, line {node.start_mark.line + 1}: a number of {len(text):,} digits",
+            expected=f"at most {_MAX_DIGITS}",
+        )
+    return int(text)
 
 
 def _float(loader: _Loader, node: yaml.ScalarNode) -> float:
@@ -85,7 +97,10 @@ def read_yaml(path: str | Path) -> Any:
 
 def _read(path: Path, do: str) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+        _check_length(len(data), str(path))
+        return data.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
     except FileNotFoundError as error:
         raise DecisionFileError(f"{path}: no such file", do=do) from error
     except (OSError, UnicodeDecodeError) as error:
@@ -94,6 +109,7 @@ def _read(path: Path, do: str) -> str:
 
 def read_decision_text(text: str, name: str = "decision file") -> Decision:
     """The same from text; ``name`` is used in messages."""
+    _check_length(len(text), name)
     document, lines = _load(text, name)
     try:
         decision = parse_decision(document, name)
@@ -101,30 +117,82 @@ def read_decision_text(text: str, name: str = "decision file") -> Decision:
         raise DecisionFileError(_with_lines(str(error), lines)) from error
     found = [*_unit_problems(decision), *_zone_problems(decision)]
     if found:
-        count = f"{len(found)} problem" + ("s" if len(found) > 1 else "")
-        message = f"{name}: {count}\n" + "\n".join(f"  - {x}" for x in found)
-        raise DecisionFileError(_with_lines(message, lines))
+        raise DecisionFileError(_with_lines(listed(name, found), lines))
     return decision
 
 
 def _load(text: str, name: str) -> tuple[Any, dict[str, int]]:
-    loader = _Loader(text)
-    loader.name = name
     try:
+        _check_events(text, name)
+        loader = _Loader(text)
+        loader.name = name
         node = loader.get_single_node()
         document = None if node is None else loader.construct_document(node)
     except yaml.YAMLError as error:
         raise DecisionFileError(f"{name}: not valid YAML", found=_where_yaml(error)) from error
-    finally:
-        loader.dispose()
+    if node is not None:
+        _refuse_plain_truths(node, name)
     return document, {} if node is None else dict(_lines(node, ""))
+
+
+def _check_length(length: int, name: str) -> None:
+    if length > MAX_BYTES:
+        raise DecisionFileError(f"{name}: the file is too large", expected=f"at most {MAX_BYTES >> 20} MiB")
+
+
+def _check_events(text: str, name: str) -> None:
+    """Refuse, before anything is built, what would grow or nest without bound."""
+    depth, values = 0, 0
+    for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+        line = 0 if event.start_mark is None else event.start_mark.line + 1
+        if getattr(event, "anchor", None) is not None:
+            raise DecisionFileError(
+                f"{name}, line {line}: anchors (&) and aliases (*) are not read",
+                do="Write the value out in every place where it counts.",
+            )
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > MAX_DEPTH:
+            raise DecisionFileError(f"{name}, line {line}: nested more than {MAX_DEPTH} levels deep")
+        values += isinstance(event, yaml.NodeEvent)
+        if values > 2 * MAX_VALUES:  # keys count too
+            raise DecisionFileError(f"{name}, line {line}: more than {MAX_VALUES:,} values")
+
+
+def _refuse_plain_truths(root: yaml.Node, name: str) -> None:
+    """``values: [yes, no]`` without quotes: this reader takes words, others take true and false."""
+    for _, context in _items(root, "context"):
+        for _, spec in _items(context):
+            for _, values in _items(spec, "values"):
+                for node in values.value if isinstance(values, yaml.SequenceNode) else ():
+                    plain = isinstance(node, yaml.ScalarNode) and node.style is None
+                    if plain and node.value.lower() in _TRUTHS_11:
+                        raise DecisionFileError(
+                            f"{name}, line {node.start_mark.line + 1}: value {node.value}",
+                            expected="a word that is no truth value to any reader of YAML",
+                            do=f'Put it in quotes: "{node.value}".',
+                        )
+
+
+def _items(node: yaml.Node, key: str | None = None) -> Iterator[tuple[str, yaml.Node]]:
+    for name, value in node.value if isinstance(node, yaml.MappingNode) else ():
+        if key is None or name.value == key:
+            yield str(name.value), value
 
 
 def _where_yaml(error: yaml.YAMLError) -> str:
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         mark = error.problem_mark
         return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
+    if isinstance(error, yaml.reader.ReaderError):
+        return f"a character that is no text (U+{_code(error.character):04X}) at position {error.position}"
     return str(error)
+
+
+def _code(character: object) -> int:
+    return character if isinstance(character, int) else ord(str(character)[:1] or "\0")
 
 
 def _lines(node: yaml.Node, path: str) -> Iterator[tuple[str, int]]:
@@ -148,7 +216,8 @@ def _with_lines(message: str, lines: dict[str, int]) -> str:
             return line
         place = re.split(r"[:\s]", line[4:], maxsplit=1)[0]
         while place and place not in lines:
-            place = re.sub(r"(\.[^.\[\]]+|\[\d+\]|^[^.\[\]]+)$", "", place)
+            above = re.sub(r"(\.[^.\[\]]+|\[\d+\]|^[^.\[\]]+)$", "", place)
+            place = above if above != place else ""
         return f"{line} (line {lines[place]})" if place else line
 
     return "\n".join(numbered(line) for line in message.split("\n"))

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from aiotkit.lake.lake import Lake
 
 EMPTY_WORDS = frozenset({"", "nan", "na", "n/a", "null", "none", "-", "--", "<na>", "nat"})
+_DAY_US, _END_US = 86_400_000_000, 4_102_444_800_000_000
 ROWS = ["row", "subject", "name", "at_us", "value", "word", "unit"]
 QUARANTINED = ["row", "subject", "name", "reason", "content"]
 
@@ -146,12 +147,19 @@ class Ingested:
         return lake.append("telemetry", pa.table(table), transactions={mark: 1})
 
 
-def ingest(source: str | Path | pd.DataFrame, decision: Decision, options: Options | None = None) -> Ingested:
+def ingest(
+    source: str | Path | pd.DataFrame,
+    decision: Decision,
+    options: Options | None = None,
+    *,
+    now_us: int | None = None,
+) -> Ingested:
     """Read telemetry of a decision from a CSV or Parquet file or a frame; wide, long, or a row a window.
 
     Values are converted to the decision's units; times to µs UTC. A line that cannot be read, a time that
     does not exist or occurs twice, an empty, non-numeric, infinite or impossible value, an unknown name,
-    a duplicate, and a series of the wrong rate go to quarantine with row number and reason.
+    a duplicate, and a series of the wrong rate go to quarantine with row number and reason; so do times
+    before 1970, after 2100, or more than a day after ``now_us`` (µs UTC) where that is given.
 
     Raises:
         DataError: the file as a whole cannot be read as telemetry of this decision: a column is missing,
@@ -163,7 +171,7 @@ def ingest(source: str | Path | pd.DataFrame, decision: Decision, options: Optio
     layout = settle(raw, decision, options)
     convert = conversions(decision, options)
     who = subjects(raw, layout)
-    when = _instants(raw, layout, who, decision, options)
+    when = _plausible(_instants(raw, layout, who, decision, options), now_us)
     pieces = list(_pieces(raw, layout, decision, options))
     judged = [_judge(piece, decision, convert, who, when, options) for piece in pieces]
     cells = pd.concat(judged, ignore_index=True) if judged else _nothing()
@@ -206,6 +214,15 @@ def _instants(raw: Raw, layout: Layout, who: pd.Series, decision: Decision, opti
     at = start.at_us[0] + np.rint((raw.frame.index.to_numpy() - 1) * every * 1e6).astype(np.int64)
     note = f"row n was placed at {options.start} + (n − 1) × {every:g} s"
     return Instants(at, np.full(len(at), "", dtype=object), (note,))
+
+
+def _plausible(when: Instants, now_us: int | None) -> Instants:
+    """Refuse years no machine was measured in: before 1970, after 2100, or a day after now where known."""
+    latest = _END_US if now_us is None else min(_END_US, now_us + _DAY_US)
+    reason = np.where(when.good & (when.at_us < 0), "time before 1970", when.reason)
+    said = "time after 2100" if latest == _END_US else "time more than a day in the future"
+    reason = np.where(when.good & (when.at_us > latest), said, reason)
+    return replace(when, reason=reason.astype(object))
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,6 +314,8 @@ def _numbers(
         value = pd.to_numeric(plain, errors="coerce").to_numpy(dtype=float)
     empty = text.str.lower().isin(EMPTY_WORDS).to_numpy(dtype=bool)
     reason = np.where(np.isnan(value), np.where(empty, "empty", "not a number"), "").astype(object)
+    comma = (reason == "not a number") & text.str.fullmatch(r"[-+]?\d[\d.]*,\d+").to_numpy(dtype=bool)
+    reason[comma] = "not a number; is the decimal sign ','? Say so"
     return value, reason
 
 

@@ -130,7 +130,10 @@ def _read(raw: Raw, decision: Decision, clock: Clock) -> tuple[pd.DataFrame, tup
     given = (
         pd.to_numeric(_text(raw, "reliability"), errors="coerce") if "reliability" in raw.frame else np.nan
     )
-    rows["reliability"] = pd.Series(given, index=rows.index, dtype=float).fillna(declared.astype(float))
+    silent = _text(raw, "reliability") == ""  # what is given and is no number stays NaN, and is refused
+    rows["reliability"] = pd.Series(given, index=rows.index, dtype=float).where(
+        ~pd.Series(silent, index=rows.index), declared.astype(float)
+    )
     content = raw.frame[[c for c in (*NEEDED, *OPTIONAL) if c in raw.frame.columns]]
     rows["content"] = [", ".join(f"{k}={v}" for k, v in r.items())[:200] for r in content.to_dict("records")]
     return rows, (*notes, *at.notes)
@@ -172,7 +175,8 @@ def _check(rows: pd.DataFrame, decision: Decision, known: set[str], imported_us:
     )
     refuse(rows["reported_us"] < rows["at_us"], "said before it was so (reported_at before at)")
     refuse(rows["reported_us"] > imported_us, "said in the future")
-    refuse(~rows["reliability"].between(0, 1), "reliability outside [0, 1]")
+    refuse((rows["at_us"] < 0) | (rows["reported_us"] < 0), "before 1970")
+    refuse(~rows["reliability"].between(0, 1), "reliability outside [0, 1], or no number")
 
 
 def _mark_doubles(rows: pd.DataFrame, stored: pd.DataFrame) -> None:

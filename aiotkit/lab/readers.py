@@ -65,6 +65,8 @@ def read_raw(source: str | Path | pd.DataFrame, *, delimiter: str | None = None)
     except OSError as error:
         raise DataError(f"{path}: cannot be read", found=error.strerror or str(error)) from error
     digest = "sha256:" + hashlib.sha256(data).hexdigest()
+    if data[:4] != b"PAR1":
+        data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     if data[:4] == b"PAR1":
         return _read_parquet(path, digest)
     return _read_csv(path, data, digest, delimiter)
@@ -106,6 +108,8 @@ def _read_csv(path: Path, data: bytes, digest: str, delimiter: str | None) -> Ra
     notes = [] if delimiter else [f"columns are parted by {found!r}"]
     if headless:
         notes.append("the first line holds numbers: no header, columns are named c0, c1, …")
+    if b'"' in data:
+        _check_quotes(path, data, found, len(lines[0].split(found)))
     table, bad = _parse(path, data, found, headless, len(lines[0].split(found)))
     total = table.num_rows + len(bad)
     numbers = np.setdiff1d(np.arange(1, total + 1), [b.row for b in bad], assume_unique=True)
@@ -150,12 +154,35 @@ def _parse(
     return table, bad
 
 
+def _check_quotes(path: Path, data: bytes, delimiter: str, width: int) -> None:
+    """Refuse a quote that is not closed: it would swallow the rows below it."""
+    import csv
+    import io
+
+    text = io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig", newline="")
+    reader, begin = csv.reader(text, delimiter=delimiter, strict=True), 1
+    do = "Is a quote not closed? Double a quote within a quoted value."
+    try:
+        for cells in reader:
+            below = [line for cell in cells if "\n" in cell for line in cell.split("\n")[1:]]
+            if width > 1 and any(line.count(delimiter) >= width - 1 for line in below):
+                raise DataError(f"{path}, line {begin}: a quoted value holds whole rows", do=do)
+            begin = reader.line_num + 1
+    except UnicodeDecodeError as error:
+        raise _not_utf8(path, error) from error
+    except csv.Error as error:
+        raise DataError(f"{path}, line {begin}: cannot be read as CSV", found=str(error), do=do) from error
+
+
 def _header(path: Path, data: bytes, delimiter: str) -> list[str]:
     import csv
     import io
 
     text = data[: 1 << 20].decode("utf-8-sig", errors="ignore")
-    names = next(csv.reader(io.StringIO(text), delimiter=delimiter))
+    try:
+        names = next(csv.reader(io.StringIO(text), delimiter=delimiter))
+    except csv.Error as error:
+        raise DataError(f"{path}, line 1: cannot be read as CSV", found=str(error)) from error
     _refuse_doubles(str(path), names)
     return names
 

@@ -91,7 +91,9 @@ class Lake:
             ) from error
         except (DeltaError, OSError) as error:
             wanted = "" if version is None else f" at version {version}"
-            raise LakeError(f"{place}: table '{name}'{wanted} cannot be opened", found=str(error)) from error
+            raise LakeError(
+                f"{place}: table '{name}'{wanted} cannot be opened", found=_first_line(error)
+            ) from error
 
     def table_uri(self, name: str) -> str:
         """Where a table lies."""
@@ -203,7 +205,9 @@ class Lake:
                 raise_if_key_not_exists=False,
             )
         except (DeltaError, OSError) as error:
-            raise LakeError(f"{place}: table '{table.name}' cannot be created", found=str(error)) from error
+            raise LakeError(
+                f"{place}: table '{table.name}' cannot be created", found=_first_line(error)
+            ) from error
         if self._folder is not None:
             log = self._folder / table.name / "_delta_log"
             for path in (log / f"{0:020d}.json", log, log.parent, self._folder):
@@ -218,11 +222,13 @@ class Lake:
         except CommitFailedError as error:
             raise LakeError(
                 f"{target.table_uri}: the commit lost against another process",
-                found=str(error),
+                found=_first_line(error),
                 do="Nothing was added. Two writers use the same watermark: stop one of them, then repeat.",
             ) from error
         except (DeltaError, OSError) as error:
-            raise LakeError(f"{target.table_uri}: rows cannot be written", found=str(error)) from error
+            raise LakeError(
+                f"{target.table_uri}: rows cannot be written", found=_first_line(error)
+            ) from error
         if self._folder is not None:
             sync_commit(self._folder / target.metadata().name, target.version())
 
@@ -336,6 +342,11 @@ def sync_commit(table: Path, version: int) -> None:
         raise storage_error(entry, error) from error
 
 
+def _first_line(error: Exception) -> str:
+    """What the library says, without the trace of its own calls that may follow."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def _known(table: str) -> None:
     if table not in TABLES:
         raise LakeError(
@@ -361,6 +372,6 @@ def _unreadable(table: str, version: int | None, error: Exception) -> LakeError:
     at = "" if version is None else f" at version {version}"
     return LakeError(
         f"table '{table}'{at} cannot be read",
-        found=str(error),
+        found=_first_line(error),
         do="A file of it is gone or damaged: was it vacuumed without a manifest that pins the version?",
     )

@@ -229,7 +229,7 @@ class _Story:
     def _after(self, step: int) -> None:
         run = self._run
         at_us = run.twin.time_us(step - 1)
-        run.credited |= {(x.name, at_us) for x in self._plant.links.values() if x.done_us == at_us}
+        run.credited |= {(x.name, at_us) for x in self._plant.links.values() if x.durable_us == at_us}
         run.deliveries.look(run.twin.time_us(step))
         decided = len(run.credited)
         rate = decided / (monotonic() - self._began)

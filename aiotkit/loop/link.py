@@ -45,6 +45,9 @@ class Link:
         name: the device.
         state: its state folder, with ``device.json`` and ``actuator.json``.
         obey: called with what the actuator sets, {actuator: values}; gives back what the machine reads.
+
+    ``credits`` counts what came back; ``done_us`` is the last packet that was handled, ``durable_us`` the
+    last one that the agent vouches for: what came of it is on its disk.
     """
 
     name: str
@@ -53,6 +56,7 @@ class Link:
     credits: int = 0
     ticked_us: int = 0
     done_us: int = 0
+    durable_us: int = 0
     agent: subprocess.Popen[bytes] | None = None
     actuator: subprocess.Popen[bytes] | None = None
     _selector: selectors.BaseSelector | None = None
@@ -159,8 +163,14 @@ class Link:
             self.agent = None
             return
         for line in self._from_agent.feed(piece):
-            self.done_us = line["done"]
-            self.credits += 1
+            self._take_credit(line["done"], durable=line.get("durable", True))
+
+    def _take_credit(self, at_us: int | None, *, durable: bool) -> None:
+        """A refused packet (None) was handled too, but nobody knows which it was."""
+        self.credits += 1
+        if at_us is not None:
+            self.done_us = at_us
+            self.durable_us = at_us if durable else self.durable_us
 
     def _read_driver(self, selector: selectors.BaseSelector) -> None:
         assert self._driver is not None

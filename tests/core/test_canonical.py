@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiotkit.core.canonical import canonical_bytes, digest, plain
+from aiotkit.core.canonical import canonical_bytes, digest, plain, utf8_text
 
 DOCUMENTS = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -57,3 +57,11 @@ def test_plain_names_what_json_does_not_know(value, name):
 def test_the_digest_says_how_it_was_made():
     """A digest carries the name of its hash, so that another can follow."""
     assert digest(b"abc") == "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+@given(st.text(st.characters(exclude_categories=())))
+def test_any_text_can_be_made_one_that_utf8_carries(text):
+    """Halves of surrogate pairs become escapes; text that UTF-8 can carry stays as it is."""
+    said = utf8_text(text)
+    assert canonical_bytes(said)
+    assert (said == text) == (not any(0xD800 <= ord(letter) < 0xE000 for letter in text))

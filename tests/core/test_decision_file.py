@@ -47,7 +47,7 @@ WRONG = [
     (["recovery"], GONE, "recovery: missing"),
     (["site", "name"], GONE, "site.name: missing"),
     (["id"], "Press Guard", "id: String should match pattern '^[a-z][a-z0-9-]{0,62}$'; found 'Press Guard'"),
-    (["revision"], 0, "revision: Input should be greater than 0; found 0"),
+    (["revision"], 0, "revision: Input should be greater than or equal to 1; found 0"),
     (
         ["states"],
         {"worn": {}},
@@ -65,7 +65,11 @@ WRONG = [
     (["costs", "run", "worn"], True, "costs.run.worn: expected a number; found True"),
     (["needs", "offline"], "yes", "needs.offline: expected true or false; found 'yes'"),
     (["format"], True, "format: expected a number; found True"),
-    (["window", "length_s"], -1, "window.length_s: Input should be greater than 0; found -1"),
+    (
+        ["window", "length_s"],
+        -1,
+        "window.length_s: Input should be greater than or equal to 0.000001; found -1",
+    ),
     (["verify", "share"], 2, "verify.share: Input should be less than or equal to 1; found 2"),
     (
         ["signals", "vib", "range"],
@@ -266,7 +270,8 @@ WRONG = [
     (
         ["site", "shifts", 0, "from"],
         360,
-        "site.shifts[0].from: Input should be a valid string; found 360",
+        "site.shifts[0].from: Input should be a valid string; found 360. Put it in quotes if it is meant "
+        "as text",
     ),
     (
         ["site", "shifts", 0, "to"],
@@ -348,7 +353,7 @@ def test_a_condition_nested_beyond_reason_is_refused():
     deep = BELOW
     for _ in range(5000):
         deep = {"not": deep}
-    assert "Recursion error" in problems(spoil(["gates", 0, "require"], deep))[0]
+    assert "nested more than 64 levels deep" in problems(spoil(["gates", 0, "require"], deep))[0]
 
 
 def test_costs_may_be_unknown():
@@ -428,3 +433,27 @@ def test_the_schema_is_exported_for_editors():
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     assert schema["additionalProperties"] is False
     assert set(press_guard()) <= set(schema["properties"])
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (["costs", "run", "worn"], 1e16),
+        (["revision"], 2**31 + 1),
+        (["window", "length_s"], 1e-9),
+        (["window", "every_s"], 1e300),
+        (["outcome", "horizon_s"], 1e300),
+        (["title"], "a\x1b[31m"),
+        (["states"], {f"s{i}": {} for i in range(65)}),
+    ],
+)
+def test_what_no_honest_file_says_is_refused(path, value):
+    """Bounds on money, spans, counts and texts keep every later sum finite."""
+    assert any(line.startswith(".".join(path)) for line in problems(spoil(path, value)))
+
+
+def test_at_most_fifty_problems_are_listed():
+    """A file full of mistakes gives a page, not a flood."""
+    with pytest.raises(DecisionFileError, match="and 50 more") as caught:
+        parse_decision(press_guard() | {f"zebra{i}": 1 for i in range(100)}, "press.yaml")
+    assert len(str(caught.value).splitlines()) == 52

@@ -15,6 +15,7 @@ from aiotkit.core.canonical import canonical_bytes
 from aiotkit.core.errors import EngineError
 from aiotkit.core.gates import Change, GateVerdict, Verdict
 from aiotkit.core.records import (
+    MAX_US,
     Answer,
     Command,
     Decided,
@@ -32,6 +33,7 @@ from aiotkit.core.records import (
     draw,
     input_from_json,
     input_to_json,
+    later_us,
     pack_windows,
     state_from_json,
     state_to_json,
@@ -265,3 +267,12 @@ def test_record_types_keep_their_numbers():
         "GAP": 11,
         "SECURITY": 12,
     }
+
+
+@given(st.integers(0, MAX_US), st.floats(0, allow_nan=False))
+def test_any_span_ends_at_an_instant_that_can_be_written(at_us, span_s):
+    """Spans of any length are exact to a microsecond, or end at the last instant there is."""
+    until_us = later_us(at_us, span_s)
+    assert at_us <= until_us <= MAX_US
+    if span_s < 1e6 and at_us < MAX_US // 2:
+        assert until_us == at_us + round(span_s * 1e6)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import threading
 import time
@@ -64,13 +65,12 @@ BAD = {
     "no object": ("drive", [1], "must be an object"),
     "no name": (None, {}, "unknown actuator"),
 }
+HUGE = 10**400  # no float holds it
 
 
 @pytest.mark.parametrize(("actuator", "values", "words"), BAD.values(), ids=BAD.keys())
 def test_G1_a_command_outside_the_envelope_is_refused_in_words(actuator, values, words):
     """Whatever is not declared and finite and within its limits never reaches a driver."""
-    import re
-
     assert re.search(words, refusal(config().actuators, actuator, values))
 
 
@@ -86,6 +86,13 @@ def test_an_ended_command_is_expired_not_obeyed():
     assert command_refusal(config(), command(until_us=5), 5)[0] == "expired"
     assert command_refusal(config(), command(until_us=6), 5) == ("", "")
     assert command_refusal(config(), command(), None)[0] == "refused"
+
+
+@pytest.mark.parametrize("until_us", [HUGE, -HUGE, True, 1.5, "soon"])
+def test_G1_an_end_that_is_no_instant_is_refused(until_us):
+    """A validity that no clock will ever show is a fault, not a command for ever."""
+    status, why = command_refusal(config(), command(until_us=until_us), 5)
+    assert (status, "is no instant" in why) == ("refused", True)
 
 
 WRONG = {
@@ -286,11 +293,136 @@ def test_G7_a_stop_pressed_while_the_process_is_dead_holds_at_its_start(state):
         wait_for(lambda: driven(state) == [{"drive": {"speed": 0.0}}])
 
 
+@pytest.mark.parametrize("text", [b'{"at_us":1e999}', b"5", b"[" * 50_000, b'{"at_us":-1}', b"", None])
+def test_G7_whatever_lies_in_the_latchs_place_stops(state, link_to, text):
+    """Numbers beyond any clock, other JSON, no JSON, even a folder: stopped, and a key still lifts it."""
+    (state / STOP_FILE).mkdir() if text is None else (state / STOP_FILE).write_bytes(text)
+    with actuator_process(state):
+        link = link_to(state)
+        assert link.beat().stopped
+        wait_for(lambda: driven(state) == [{"drive": {"speed": 0.0}}])
+        assert link.release(release())["stopped"] is False
+    assert not (state / STOP_FILE).exists()
+
+
+NOT_HONOURED = {
+    "outside": ({"drive": {"id": "t", "action": "stop", "values": {"speed": 9.0}}}, r"9 outside \[0, 1\]"),
+    "unknown value": ({"drive": {"id": "t", "action": "stop", "values": {"zzz": 1}}}, "unknown value 'zzz'"),
+    "values 5": ({"drive": {"id": "t", "action": "stop", "values": 5}}, "must be an object"),
+    "no values": ({"drive": {"id": "t", "action": "stop"}}, "must be an object"),
+    "no command": ({"drive": [1]}, "is no command"),
+    "a list": ([], "cannot be read"),
+}
+
+
+@pytest.mark.parametrize(("held", "words"), NOT_HONOURED.values(), ids=NOT_HONOURED.keys())
+def test_G1_a_held_command_outside_the_envelope_gives_way_to_safe(state, link_to, held, words):
+    """What was held is checked like any command; refused, safe values hold until a person ends them."""
+    (state / "held.json").write_text(json.dumps({"format": 1, "held": held}))
+    with actuator_process(state):
+        link = link_to(state)
+        report = link.beat()
+        assert [(e["kind"], e["actuator"]) for e in report.events] == [("refused", "drive")]
+        assert re.search(words, report.events[0]["why"])
+        assert report.in_force["drive"]["action"] == "safe"
+        wait_for(lambda: driven(state) == [{"drive": {"speed": 0.0}}])
+        assert link.rest("r").in_force
+        assert driven(state)[-1] == {"drive": {"speed": 1.0}}
+
+
+@pytest.mark.parametrize("text", [b"\xff", b"[" * 50_000, b'{"format":2,"held":{}}', None])
+def test_G1_held_commands_that_cannot_be_read_are_not_undone(state, link_to, text):
+    """There may have been a trip: every actuator goes to its safe values, and the event says why."""
+    (state / "held.json").mkdir() if text is None else (state / "held.json").write_bytes(text)
+    with actuator_process(state):
+        assert [e["kind"] for e in link_to(state).beat().events] == ["refused"]
+        wait_for(lambda: driven(state) == [{"drive": {"speed": 0.0}}])
+
+
+def test_G1_a_tightened_envelope_holds_for_what_was_held(state, link_to):
+    """A trip that was allowed when it was taken is refused once the envelope no longer allows it."""
+    with actuator_process(state):
+        assert link_to(state).command("t", order("fast", 0.9)).in_force
+    narrow = {"drive": {"speed": {"min": 0, "max": 0.5}}}
+    said = {"actuators": narrow, "rest": {"drive": {"speed": 0.5}}}
+    (state / "actuator.json").write_text(json.dumps(ACTUATOR | said))
+    with actuator_process(state):
+        (event,) = link_to(state).beat().events
+        assert (event["kind"], event["id"], event["action"]) == ("refused", "t", "fast")
+        wait_for(lambda: driven(state)[-1] == {"drive": {"speed": 0.0}})
+    assert driven(state)[-1] == {"drive": {"speed": 0.0}}
+
+
+def test_a_held_command_for_an_actuator_that_is_gone_is_told(state, link_to):
+    """Nothing can be driven for it; the event says that it was dropped."""
+    held = {"valve": {"id": "t", "action": "shut", "values": {"open": 0}}}
+    (state / "held.json").write_text(json.dumps({"format": 1, "held": held}))
+    with actuator_process(state):
+        report = link_to(state).beat()
+        assert [(e["kind"], e["actuator"]) for e in report.events] == [("refused", "valve")]
+        assert not report.in_force
+
+
+def test_a_release_without_a_trust_file_is_refused_and_the_stop_holds(state, link_to):
+    """The answer names the file that is missing; the process serves on."""
+    (state / "trust.json").unlink()
+    with actuator_process(state):
+        link = link_to(state)
+        link.stop("anna", "")
+        with pytest.raises(ActuatorError, match=r"release: trust.json; found No such file"):
+            link.release(release())
+        assert link.beat().stopped
+
+
+def asked(state: Path, line: bytes) -> Any:
+    with socket.socket(socket.AF_UNIX) as end:
+        end.settimeout(5)
+        end.connect(str(state / "actuator.sock"))
+        end.sendall(line + b"\n")
+        with end.makefile("rb") as lines:
+            return json.loads(lines.readline())
+
+
+def test_text_that_is_no_unicode_breaks_no_answer(state, link_to):
+    """Half a surrogate pair in an action, or in who pressed the stop: every later answer still comes."""
+    wrong = json.dumps({"id": "x", "command": command(action="\ud800")}).encode()
+    with actuator_process(state):
+        assert asked(state, wrong)["status"] == "sent"
+        raw = wrong.replace(b"\\ud800", "\ud800".encode(errors="surrogatepass"))
+        assert asked(state, raw)["status"] == "sent"
+        assert link_to(state).beat().in_force["drive"]["id"] == "x"
+        assert asked(state, b'{"stop":{"by":"\\ud800","why":"\\udfff"}}')["durable"] is True
+        assert [e["why"] for e in link_to(state).beat().events] == ["?: ?"]
+        assert link_to(state).stop("\udcff", "\udcff")["durable"] is True
+
+
+def test_commands_with_impossible_numbers_leave_the_process_alive(state, link_to):
+    """Ends and values that no float holds are refused, and the next command is served."""
+    with actuator_process(state):
+        for wrong in ({"until_us": HUGE}, {"until_us": -HUGE}, {"values": {"speed": HUGE}}):
+            line = json.dumps({"id": "x", "command": command(**wrong)}).encode()
+            assert asked(state, line)["status"] == "refused"
+        assert link_to(state).command("a", order("slow", 0.5, soon(9))).in_force
+
+
+def test_a_file_that_cannot_be_written_is_no_connection(state, link_to):
+    """The report says lost and commands fail; once the file can be written, rest is set and it is there."""
+    (state / "driven.jsonl").mkdir()
+    with actuator_process(state):
+        link = link_to(state)
+        assert link.beat().driver == "lost"
+        assert link.command("a", order("slow", 0.5, soon(60))).status == "failed"
+        assert link.beat().driver == "lost"
+        (state / "driven.jsonl").rmdir()
+        wait_for(lambda: link.beat().driver == "connected")
+        wait_for(lambda: driven(state) == [{"drive": {"speed": 1.0}}])
+
+
 def test_a_trip_survives_a_restart_and_a_person_ends_it(state, link_to):
     """A command without an end is in force after a restart, until 'rest' comes from a person."""
     with actuator_process(state):
         link_to(state).command("t", order("stop", 0.0, irreversible=True))
-    assert read_held(RealDisk(state), {"drive"})["drive"].action == "stop"
+    assert read_held(RealDisk(state), config().actuators)[0]["drive"].action == "stop"
     with actuator_process(state):
         link = link_to(state)
         assert link.beat().in_force["drive"]["action"] == "stop"
@@ -298,7 +430,7 @@ def test_a_trip_survives_a_restart_and_a_person_ends_it(state, link_to):
         assert driven(state)[-1] == {"drive": {"speed": 0.0}}
         assert link.rest("r").in_force
         assert driven(state)[-1] == {"drive": {"speed": 1.0}}
-    assert read_held(RealDisk(state), {"drive"}) == {}
+    assert read_held(RealDisk(state), config().actuators) == ({}, [])
 
 
 def hung_up_on(end: socket.socket, data: bytes) -> bool:
@@ -394,6 +526,41 @@ def test_what_the_plant_reads_comes_back(state, link_to):
         assert link.command("a", order("slow", 0.3, soon(9))).status == "read_back"
         clipped = link.command("b", order("slow", 0.6, soon(9)))
         assert (clipped.status, clipped.why) == ("acknowledged", "drive.speed reads 0.4 instead of 0.6")
+
+
+NONSENSE = [b"5", b"[1]", b"[" * 50_000, b"\xff\xfe", b'{"now_us":' + b"9" * 400 + b"}", b'{"read":[1]}']
+
+
+@pytest.mark.parametrize("clock", ["system", "driver"])
+def test_a_plant_that_talks_nonsense_is_still_commanded(state, link_to, clock):
+    """Lines that say nothing are dropped; the connection, the time and the commands stay."""
+    with plant(state, clock=clock) as machine:
+        assert machine.end is not None
+        for line in NONSENSE:
+            machine.end.sendall(line + b"\n")
+        machine.tick(10 * S)
+        link = link_to(state)
+        end = 50 * S if clock == "driver" else soon(60)
+        assert link.command("a", order("slow", 0.3, end)).status == "read_back"
+        assert link.beat().driver == "connected"
+
+
+def test_a_reading_that_is_no_number_is_told(state, link_to):
+    """A plant that reads infinity, or text that is no Unicode, is quoted in words."""
+    with plant(state, answers=False) as machine:
+        assert machine.end is not None
+        machine.end.sendall(b'{"read":{"drive":{"speed":1.0}}}\n')
+        result: list[Any] = []
+        link = link_to(state)
+        waiting = threading.Thread(
+            target=lambda: result.append(link.command("a", order("slow", 0.3, soon(9))))
+        )
+        waiting.start()
+        wait_for(lambda: len(machine.seen) == 2)
+        machine.end.sendall(b'{"read":{"drive":{"speed":1e999,"note":"\\ud800","deep":[1]}}}\n')
+        waiting.join(5)
+        assert (result[0].status, result[0].why) == ("acknowledged", "drive.speed reads inf instead of 0.3")
+        assert result[0].read == {"drive": {"speed": "inf", "note": "?"}}
 
 
 def test_a_plant_that_does_not_answer_delays_no_stop(state, link_to):

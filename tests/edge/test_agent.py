@@ -3,9 +3,14 @@ from __future__ import annotations
 import errno
 import itertools
 import json
+import os
+import resource
+import selectors
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +36,20 @@ from aiotkit.bundle.engine import Engine
 from aiotkit.bundle.replay import replay_record
 from aiotkit.core.errors import JournalError, SlotError, SourceError, StorageError
 from aiotkit.core.frames import Frame
-from aiotkit.core.records import RecordType, input_from_json
+from aiotkit.core.gates import Change
+from aiotkit.core.records import MAX_US, EngineState, Posture, RecordType, input_from_json
 from aiotkit.edge.agent import MAX_BAD_IN_A_ROW, Agent
 from aiotkit.edge.build import open_agent
+from aiotkit.edge.clocks import STANDING
 from aiotkit.edge.config import read_config
 from aiotkit.edge.disk import RealDisk
 from aiotkit.edge.journal import Journal
+from aiotkit.edge.keeper import Keeper
 from aiotkit.edge.operator import open_questions
+from aiotkit.edge.restore import rewind
 from aiotkit.edge.slots import Slots
 from aiotkit.edge.sources import BadPacket, Packet, Samples
+from aiotkit.loop.link import Link, wait_until
 
 WILD = 9.0  # mm/s rms: above the rule's 7.1
 S = 1_000_000
@@ -613,6 +623,240 @@ def test_J1_what_was_acknowledged_is_durable(tmp_path):
             one.step()
             assert one._keeper.journal.durable_seq == one._keeper.journal.next_seq - 1
         assert len(source.credits) == 2
+
+
+def test_J6_a_credit_says_when_nothing_could_be_made_durable(tmp_path):
+    """While the disk refuses, every credit is marked; once it does not, what waited is durable too."""
+    state = make_device(tmp_path)
+    disk = RefusingDisk(state)
+    packets = [packet(i) for i in range(5)]
+    with agent(state, *packets[:4], BadPacket("packet: its keys"), packets[4], disk=disk) as (one, source):
+        steps(one)
+        disk.refuses = errno.EFBIG
+        steps(one, 4)
+        assert source.not_durable == [*[p.at_us for p in packets[1:4]], None]
+        disk.refuses = 0
+        steps(one)
+        assert source.credits[-1] == packets[4].at_us
+        assert len(source.not_durable) == 4
+    assert len(records(state, RecordType.DECISION)) == 5
+
+
+def test_J6_a_record_lost_for_want_of_room_is_never_vouched_for(tmp_path):
+    """A full journal that must not drop: no plain credit for a packet whose decision is nowhere."""
+    state = make_device(tmp_path, journal={"quota_bytes": 1 << 16, "on_full": "stop"})
+    packets = [packet(i) for i in range(60)]
+    with agent(state, *packets) as (one, source):
+        while source.waiting:
+            one.step()
+        vouched = set(source.credits) - set(source.not_durable)
+    kept = {r["in"]["window_end_us"] for r in records(state, RecordType.DECISION)}
+    assert source.not_durable
+    assert vouched <= kept
+
+
+class HealingDisk(RefusingDisk):
+    """Refuses until another record was lost for want of room in memory, then takes everything."""
+
+    keeper: Keeper | None = None
+    lost = 0
+
+    def _check(self) -> None:
+        if self.keeper is not None and self.keeper.lost > self.lost:
+            self.refuses = 0
+        super()._check()
+
+
+def test_J6_a_commit_that_succeeds_vouches_for_no_record_that_was_lost_before(tmp_path):
+    """Lost in memory, then the disk recovers within the same turn: the credit is still marked."""
+    state = make_device(tmp_path)
+    disk = HealingDisk(state)
+    with agent(state, packet(0), packet(1), disk=disk) as (one, source):
+        keeper, disk.refuses = one._keeper, errno.ENOSPC
+        for size in (1 << 20, 1 << 14, 1 << 8):
+            while keeper.append(RecordType.RESULT, b" " * size) is not None:
+                pass
+        disk.keeper, disk.lost = keeper, keeper.lost
+        steps(one)
+        assert keeper.writable
+        assert source.not_durable == [packet(0).at_us]
+        steps(one)
+        assert source.credits == [packet(0).at_us, packet(1).at_us]
+        assert len(source.not_durable) == 1
+
+
+def test_J9_no_timer_or_command_of_a_time_that_never_was_goes_on(tmp_path):
+    """Set back: what is in force stays, its end is now, and changes that have not come are forgotten."""
+    posture = Posture("slow", 9 * S, 99 * S)
+    state = EngineState(
+        history={"h": (1.0,)}, posture=posture, changes=(Change(2.0, "run"), Change(9.0, "slow"))
+    )
+    after = rewind(state, 5 * S)
+    assert after == EngineState(posture=Posture("slow", 5 * S, 5 * S), changes=(Change(2.0, "run"),))
+    latched = replace(state, posture=Posture("stop", 1 * S, None))
+    assert rewind(latched, 5 * S).posture == Posture("stop", 1 * S, None)
+
+
+def test_J6_the_plant_learns_what_no_agent_vouches_for(tmp_path):
+    """Over a real pipe, of a real process whose files may not grow: handled, but not durable."""
+    state = make_device(tmp_path, actuator=None, uplink=None)
+    selector = selectors.DefaultSelector()
+    link = Link(DEVICE, state, obey=lambda values: values)
+    link.start_agent(selector)
+    try:
+        for i in range(4):
+            if i == 2:
+                assert link.agent is not None
+                resource.prlimit(link.agent.pid, resource.RLIMIT_FSIZE, (1000, 1000))
+            at_us = packet(i).at_us
+            link.send(packet(i))
+            wait_until(selector, lambda at_us=at_us: link.done_us == at_us, 20.0, "a credit")
+            assert link.durable_us == packet(min(i, 1)).at_us
+        assert link.credits == 4
+    finally:
+        link.stop()
+        selector.close()
+
+
+FAR_US = 40_000 * 86_400 * S
+
+
+def moved(i: int, by_us: int) -> Packet:
+    """The i-th packet, all of its instants elsewhere."""
+    one = packet(i)
+    return Packet(
+        one.at_us + by_us,
+        {name: replace(s, first_us=s.first_us + by_us) for name, s in one.samples.items()},
+        tuple((name, at + by_us, value) for name, at, value in one.points),
+        tuple((name, at + by_us, value) for name, at, value in one.context),
+    )
+
+
+def ends(state: Path) -> list[int]:
+    return [r["in"]["window_end_us"] for r in records(state, RecordType.DECISION)]
+
+
+def test_G2_one_packet_from_the_far_future_silences_nothing(tmp_path):
+    """It is refused, journaled and shown; the packets behind it are decided as ever, and after a restart."""
+    state = make_device(tmp_path)
+    with actuator_process(state):
+        with agent(state, packet(0), moved(1, FAR_US), packet(1), packet(2)) as (one, source):
+            run_out(one, source)
+            assert source.credits[1] is None
+            assert (health(state)["status"], health(state)["bad_packets"]) == ("yellow", 1)
+        with agent(state, packet(3)) as (one, source):
+            run_out(one, source)
+    assert ends(state) == [packet(i).at_us for i in range(4)]
+    (note,) = records(state, RecordType.SECURITY)
+    assert "ahead of the last packet" in note["why"]
+
+
+def test_G2_a_time_that_was_believed_wrongly_is_given_up(tmp_path):
+    """First packet from the far future: three that agree set device and clock back, even after a restart."""
+    state = make_device(tmp_path)
+    with actuator_process(state):
+        with agent(state, *[moved(i, FAR_US) for i in (0, 1)]) as (one, source):
+            run_out(one, source)
+        packets = [packet(0), packet(1), packet(2), *[packet(i, vib=WILD) for i in (3, 4)]]
+        with agent(state, *packets) as (one, source):
+            run_out(one, source)
+            assert one._parts.clock.now_us() == packet(4).at_us
+            assert (health(state)["status"], health(state)["time_set"]) == ("yellow", 1)
+        assert driven(state)[-1] == {"drive": {"speed": 0.6}}
+    assert ends(state)[2:] == [packet(i).at_us for i in (2, 3, 4)]
+    notes = [note["why"] for note in records(state, RecordType.SECURITY)]
+    assert any("packets in a row agree" in why for why in notes)
+    assert replayable(state)
+
+
+def replayable(state: Path) -> bool:
+    engine = Engine(Slots.open(RealDisk(state), *_trusted(state)).active().files)
+    pairs = [(a, b) for a, b in itertools.pairwise(frames(state)) if b.type is RecordType.DECISION]
+    return all(replay_record(engine, b.payload, a.payload).identical for a, b in pairs if b.payload)
+
+
+def test_G2_with_a_clock_of_its_own_a_device_believes_no_packet_ahead_of_it(tmp_path):
+    """Packets of another century are refused; those of now are decided."""
+    state = make_device(tmp_path, clock="system")
+    by_us = time.time_ns() // 1000 - packet(9).at_us
+    with agent(state, packet(0), moved(1, by_us), packet(2), moved(2, by_us)) as (one, source):
+        run_out(one, source)
+        assert [credit is None for credit in source.credits] == [True, False, True, False]
+    assert ends(state) == [packet(i).at_us + by_us for i in (1, 2)]
+
+
+def test_G2_a_source_whose_time_stands_still_is_told(tmp_path):
+    """The same packets again and again move nothing, and health says so."""
+    state = make_device(tmp_path)
+    again = [packet(i % 3) for i in range(STANDING)]
+    with actuator_process(state), agent(state, packet(3), *again) as (one, source):
+        run_out(one, source)
+        assert health(state)["status"] == "yellow"
+        assert "nothing is due" in health(state)["source_error"]
+    assert ends(state) == [packet(3).at_us]
+    assert len(records(state, RecordType.SECURITY)) == 1
+
+
+def test_G1_words_that_utf8_cannot_carry_stop_nothing(tmp_path):
+    """In a context word or in the words of a refusal: the agent decides, journals and tells its health."""
+    state = make_device(tmp_path)
+    at_us = packet(0).at_us
+    odd = packet(0, context=(("mode", at_us, float("nan")), ("load", at_us, 80.0)))
+    with agent(state, odd, BadPacket("packet.samples.\ud800"), packet(1)) as (one, source):
+        (state / "operator" / "inbox").joinpath(os.fsdecode(b"\xff\xfe.json")).write_bytes(b"{}")
+        run_out(one, source)
+        assert one.counts.decided == 2
+        assert "ud800" in health(state)["last_error"]
+    assert any("udcff" in note.get("file", "") for note in records(state, RecordType.SECURITY))
+
+
+def test_T8_a_message_is_not_obeyed_again_though_done_is_gone(tmp_path):
+    """The journal remembers what was obeyed, when somebody empties the folder of handled messages."""
+    state = make_device(tmp_path)
+    with agent(state, packet(0), packet(1)) as (one, source):
+        steps(one)
+        name = say(state, "override", packet(0).at_us, action="slow")
+        message = (state / "operator" / "inbox" / f"{name}.json").read_bytes()
+        time.sleep(0.06)
+        run_out(one, source)
+    shutil.rmtree(state / "operator" / "done")
+    (state / "operator" / "inbox" / "again.json").write_bytes(message)
+    with agent(state, packet(2)) as (one, source):
+        run_out(one, source)
+    assert len(records(state, RecordType.OVERRIDE)) == 1
+    overridden = [r for r in records(state, RecordType.DECISION) if r["in"]["operator"]["override"]]
+    assert len(overridden) == 1
+    assert any("seen before" in note["why"] for note in records(state, RecordType.SECURITY))
+
+
+def test_G7_a_message_journaled_but_not_obeyed_is_obeyed_after_the_power_comes_back(tmp_path):
+    """Between paper and deed the power goes: the message in the inbox still counts, once."""
+    state = make_device(tmp_path)
+    with agent(state, packet(0)) as (one, source):
+        run_out(one, source)
+        name = say(state, "override", packet(0).at_us, action="slow")
+        (received,) = one._parts.desk.poll(packet(0).at_us)
+        said = {"at_us": packet(0).at_us, **received.to_json()}
+        one._keeper.append(RecordType.OVERRIDE, said)
+        assert one._keeper.commit()
+    with agent(state, packet(1)) as (one, source):
+        run_out(one, source)
+    overridden = [r for r in records(state, RecordType.DECISION) if r["in"]["operator"]["override"]]
+    assert len(overridden) == 1
+    assert any(name in path.name for path in (state / "operator" / "done").iterdir())
+
+
+def test_a_span_beyond_all_time_stops_nothing(tmp_path):
+    """A horizon of 1e303 s asks people to look until the last instant there is."""
+    state = make_device(tmp_path)
+    with agent(state, packet(0)) as (one, _):
+        decision = one._engine.decision
+        one._engine.decision = decision.model_copy(
+            update={"outcome": decision.outcome.model_copy(update={"horizon_s": 1e303})}
+        )
+        one._ask_for_check("pump-1/x/1", packet(0).at_us)
+    (asked,) = asked_of(state, "inspect")
+    assert asked["until_us"] == MAX_US
 
 
 def test_a_journal_of_another_device_is_refused(tmp_path):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import signal
 import subprocess
 import time
@@ -232,6 +233,96 @@ def test_G7_stop_with_everything_dead_is_latched(tmp_path, capsys):
     assert main(["stop", "--state", str(state), "--operator", "anna"]) == 3
     assert "holds from the actuator process's next start" in capsys.readouterr().out
     assert (state / STOP_FILE).exists()
+
+
+BAD_HEALTH = [
+    b"{}",
+    b"[]",
+    b"5",
+    b"null",
+    b'"x"',
+    b"\xff",
+    b"[" * 50_000,
+    b'{"now_us":null}',
+    b'{"now_us":"x"}',
+    b'{"now_us":1e999}',
+    b'{"now_us":' + b"9" * 400 + b"}",
+]
+
+
+@pytest.mark.parametrize("health", BAD_HEALTH, ids=lambda h: h[:24].decode(errors="replace"))
+def test_G7_a_stop_is_latched_whatever_the_agent_left_behind(tmp_path, capsys, health):
+    """A damaged health.json delays no stop, and neither status nor an operator's message fails on it."""
+    state = make_device(tmp_path)  # clock: source, so that the time is looked up there
+    trust_and_keys()[2].save(tmp_path / "anna.pem")
+    (state / "health.json").write_bytes(health)
+    assert main(["stop", "--state", str(state), "--operator", "anna\udcff"]) == 3
+    latched = json.loads((state / STOP_FILE).read_bytes())
+    assert latched["by"] == "anna?"
+    assert abs(latched["at_us"] - time.time_ns() // 1000) < 60_000_000
+    assert main(["status", "--state", str(state)]) == 0
+    assert main(["status", "--state", str(state), "--json"]) == 0
+    signed = ["--key", str(tmp_path / "anna.pem"), "--operator", "anna"]
+    assert main(["bypass", "on", "--state", str(state), *signed]) == 0
+    capsys.readouterr()
+
+
+def test_status_says_that_the_health_file_cannot_be_read(tmp_path, capsys):
+    """An unreadable health.json is not taken for an agent that never ran."""
+    state = make_device(tmp_path)
+    main(["status", "--state", str(state)])
+    assert "the agent never ran" in capsys.readouterr().out
+    (state / "health.json").write_bytes(b"5")
+    main(["status", "--state", str(state)])
+    assert "cannot be read" in capsys.readouterr().out
+
+
+def test_ask_skips_what_is_no_question_and_names_it(tmp_path, capsys):
+    """One damaged file in the outbox hides no question that waits."""
+    state = make_device(tmp_path)
+    outbox = state / "operator" / "outbox"
+    outbox.mkdir(parents=True)
+    good = {"id": "x", "kind": "ask", "proposed": None, "reason": "strong", "actions": ["run"]}
+    (outbox / "good.json").write_text(json.dumps(good))
+    bad = {"a.json": b"{}", "b.json": b"[]", "c.json": b"\xff", "d.json": b"[" * 50_000, "e.json": b"5"}
+    for name, data in bad.items():
+        (outbox / name).write_bytes(data)
+    (outbox / "f.json").mkdir()
+    assert main(["ask", "--state", str(state), "--json"]) == 0
+    answer = said(capsys)
+    assert answer["questions"] == [good]
+    assert answer["unreadable"] == [f"operator/outbox/{name}" for name in (*bad, "f.json")]
+    assert main(["ask", "--state", str(state)]) == 0
+    out = capsys.readouterr().out
+    assert "strong" in out
+    assert "warning: operator/outbox/a.json cannot be read as a question" in out
+
+
+def test_install_takes_files_and_says_what_else_it_found(tmp_path, capsys):
+    """A pipe is not waited for; folders, pipes and other files are wrong input (2), a bad bundle a no (1)."""
+    state = make_device(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "note").write_bytes(b"hello")
+    (tmp_path / "cut.aiot").write_bytes(bundle(2)[:-1])
+    for name, code, words in (
+        ("pipe", 2, "expected a bundle's file (.aiot); found a pipe or device"),
+        ("folder", 2, "found a folder"),
+        ("note", 2, "note is no bundle; expected an archive that starts with manifest.json"),
+        ("cut.aiot", 1, "bundle archive"),
+    ):
+        assert main(["install", str(tmp_path / name), "--state", str(state)]) == code
+        assert words in capsys.readouterr().err
+
+
+def test_install_refuses_a_second_release_with_a_used_counter(tmp_path, capsys):
+    """The command says no (1) and what to do; what runs stays."""
+    state = make_device(tmp_path)
+    (tmp_path / "twin.aiot").write_bytes(bundle(1, revision=2))
+    assert main(["install", str(tmp_path / "twin.aiot"), "--state", str(state), "--json"]) == 1
+    assert "counter 1 was already used by another release" in said(capsys)["error"]
+    assert main(["status", "--state", str(state)]) == 0
+    assert "bearing-test revision 1" in capsys.readouterr().out
 
 
 WRONG = {

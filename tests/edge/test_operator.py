@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 from worlds.bundles import signing_key, trust_and_keys
 from worlds.device import DEVICE, say
 
+from aiotkit.core.canonical import canonical_bytes
 from aiotkit.core.errors import OperatorError, SignatureError, StorageError
 from aiotkit.core.records import Question
 from aiotkit.edge.disk import RealDisk
@@ -151,3 +155,53 @@ def test_a_message_that_cannot_be_moved_must_not_be_obeyed(tmp_path):
     (tmp_path / INBOX / received.name).unlink()
     with pytest.raises(StorageError):
         one.finish(received)
+
+
+IN_THE_INBOX = {
+    "a pipe": os.mkfifo,
+    "a folder": Path.mkdir,
+    "a link to a device": lambda path: path.symlink_to("/dev/zero"),
+}
+
+
+@pytest.mark.parametrize("put", IN_THE_INBOX.values(), ids=IN_THE_INBOX.keys())
+def test_T8_what_is_no_file_is_refused_without_waiting(tmp_path, put):
+    """A pipe, a folder or a device in the inbox is refused once; a message beside it still arrives."""
+    one = desk(tmp_path)
+    put(tmp_path / INBOX / "a.json")
+    say(tmp_path, "override", NOW, action="run")
+    odd, good = one.poll(NOW)
+    assert (odd.message, odd.refusal) == (None, "it is no regular file")
+    assert good.message is not None
+    one.finish(odd)
+    assert [received.name for received in one.poll(NOW)] == [good.name]
+
+
+def test_T8_a_name_that_utf8_cannot_carry_can_be_journaled(tmp_path):
+    """A file with any name is judged, and what is said of it is text."""
+    one = desk(tmp_path)
+    Path(os.fsdecode(os.fsencode(tmp_path / INBOX) + b"/\xff\xfe.json")).write_bytes(b"{}")
+    (odd,) = one.poll(NOW)
+    assert odd.message is None
+    assert b"udcff" in canonical_bytes({"why": odd.refusal, **odd.to_json()})
+    one.finish(odd)
+    assert one.poll(NOW) == []
+
+
+def test_odd_names_among_handled_messages_are_passed_over(tmp_path):
+    """A file somebody put into ``done`` stops nothing."""
+    one = desk(tmp_path)
+    (tmp_path / DONE / "²-x.json").write_bytes(b"")
+    one.forget(NOW)
+    one.end_checks(NOW)
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b"{}", b"[]", b"\xff", b" " * (1 << 17), None])
+def test_G7_a_bypass_that_cannot_be_read_is_on(tmp_path, content):
+    """Doubt moves nothing: damaged, deep or huge, or no file at all, the device starts in bypass."""
+    desk(tmp_path)
+    if content is None:
+        os.mkfifo(tmp_path / BYPASS)
+    else:
+        (tmp_path / BYPASS).write_bytes(content)
+    assert desk(tmp_path).bypass

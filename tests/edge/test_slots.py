@@ -373,6 +373,16 @@ def test_a_pointer_is_read_only_with_its_own_hash() -> None:
         decode_pointer(_sha(padded).encode() + b"\n" + padded, "ptr0")
 
 
+def test_a_pointer_of_nested_brackets_is_damaged_not_a_crash() -> None:
+    """A right hash over JSON that no parser can follow: an event, and the other slot runs."""
+    body = b"[" * 3500
+    disk = changed(device(1, 2), ptr0=_sha(body).encode() + b"\n" + body)
+    status = slots_on(disk).status()
+    assert status.active is not None
+    assert [event.kind for event in status.events] == ["pointer-damaged"]
+    assert "ptr0 is no pointer of format 1" in status.events[0].detail
+
+
 def test_a_pointer_that_names_another_bundle_than_its_slot_holds_is_refused() -> None:
     """A pointer is believed only where archive digest and bundle digest both agree with the slot."""
     disk = device(1)

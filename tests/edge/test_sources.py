@@ -16,6 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiotkit.core.errors import SourceError
+from aiotkit.core.records import MAX_US
+from aiotkit.edge.clocks import AGREEING, STANDING, PacketTimes
 from aiotkit.edge.sources import (
     MAX_LINE,
     BadPacket,
@@ -149,8 +151,6 @@ WRONG = {
     "a list": (b"[]", "a JSON object"),
     "an unknown key": (json.dumps(HEAD | {"extra": 1}).encode(), "extra"),
     "a missing key": (json.dumps({"bytes": 0}).encode(), "at_us"),
-    "too many bytes": (json.dumps(HEAD | {"bytes": 1 << 40}).encode(), "0 to"),
-    "bytes true": (json.dumps(HEAD | {"bytes": True}).encode(), "found True"),
     "a bad instant": (json.dumps(HEAD | {"at_us": -1}).encode(), "microseconds"),
     "a huge instant": (
         b'{"at_us":1' + b"0" * 400 + b',"samples":{},"points":[],"context":[],"bytes":0}',
@@ -174,16 +174,49 @@ def test_G1_a_packet_of_another_shape_is_refused_in_words(line, words):
         read_packet(io.BytesIO(line + b"\n"))
 
 
+@pytest.mark.parametrize("size", [-1, 1 << 40, True, 1.0, "4", None], ids=repr)
+def test_G1_a_body_of_unknown_size_ends_the_stream(size):
+    """When ``bytes`` cannot be believed the stream has ended: nobody knows where the next packet begins."""
+    line = json.dumps(HEAD | {"bytes": size}).encode() + b"\n"
+    reader = PacketReader()
+    reader.feed(line)
+    for take in (reader.take, lambda: read_packet(io.BytesIO(line))):
+        with pytest.raises(SourceError, match="where the next packet begins") as caught:
+            take()
+        assert not isinstance(caught.value, BadPacket)
+        assert caught.value.exit_code == 3
+
+
+def test_G1_words_that_utf8_cannot_carry_are_unreadable_values():
+    """Half a surrogate pair in a word is read as no number, one in a name is told escaped."""
+    head = HEAD | {"context": [["mode", 9, "\ud800"]], "points": [["\udfff", 9, 1.0]]}
+    packet = read_packet(io.BytesIO(json.dumps(head).encode() + b"\n"))
+    assert math.isnan(packet.context[0][2])
+    sent = read_packet(
+        io.BytesIO(encode_packet(Packet(9, context=(("mode", 9, "\ud800"), ("load", 9, "ü")))))
+    )
+    assert math.isnan(sent.context[0][2])
+    assert sent.context[1][2] == "ü"
+    head = HEAD | {"samples": {"v\ud800": [1, 0, 0]}}
+    with pytest.raises(BadPacket, match="rate_hz") as caught:
+        read_packet(io.BytesIO(json.dumps(head).encode() + b"\n"))
+    assert str(caught.value).encode()
+
+
 def test_pipe_gives_credit_back():
-    """After a packet a line {"done": at_us} goes to the sender; null for a refused one."""
+    """After a packet a line {"done": at_us} goes to the sender; null for a refused one.
+
+    What is not durable is said to be that.
+    """
     read, write = os.pipe()
     out = io.BytesIO()
     with os.fdopen(read, "rb") as incoming:
         source = PipeSource(incoming, out)
         source.done(7)
         source.done(None)
+        source.done(8, durable=False)
         os.close(write)
-    assert out.getvalue() == b'{"done":7}\n{"done":null}\n'
+    assert out.getvalue() == b'{"done":7}\n{"done":null}\n{"done":8,"durable":false}\n'
 
 
 def test_a_trickle_does_not_prolong_the_wait():
@@ -203,3 +236,78 @@ def test_a_missing_file_is_named(tmp_path):
     """A source file that is not there is an error with its name."""
     with pytest.raises(SourceError, match="nowhere"):
         FileSource(tmp_path / "nowhere")
+
+
+# -- which packets' times are believed
+
+DAY = 86_400_000_000
+NOW = 1_700_000_000_000_000
+
+
+def judged(times: PacketTimes, *at_us: int, now_us: int = NOW) -> list[str]:
+    return [times.judge(at, now_us).verdict for at in at_us]
+
+
+@pytest.mark.parametrize("ahead_us", [8 * DAY, MAX_US - NOW])
+def test_G2_one_packet_from_a_far_future_is_refused(ahead_us):
+    """It leaves no trace: the packets behind it are taken as if it had never come."""
+    times = PacketTimes(60.0, NOW, by_clock=False)
+    assert judged(times, NOW + 1, NOW + ahead_us, NOW + 2) == ["take", "refuse", "take"]
+    assert "ahead of the last packet" in times.judge(NOW + ahead_us, 0).why
+
+
+@pytest.mark.parametrize("jump_us", [9 * DAY, 1000 * DAY, -9 * DAY, -1000 * DAY])
+def test_G2_packets_that_agree_set_the_time_anew(jump_us):
+    """Three in a row, each later than the one before, are the time now, forth and back."""
+    times = PacketTimes(60.0, NOW, by_clock=False)
+    later = [NOW + jump_us + i for i in range(5)]
+    assert judged(times, *later) == ["refuse", "refuse", "anew", "take", "take"]
+    assert times.last_us == later[-1]
+
+
+@given(st.lists(st.integers(0, MAX_US), max_size=30), st.booleans())
+def test_G2_no_past_mutes_a_device_for_good(garbage, by_clock):
+    """Whatever came before, good packets are taken after three at the most, or are not far behind."""
+    times = PacketTimes(60.0, None, by_clock=by_clock)
+    for at_us in garbage:
+        times.judge(at_us, NOW)
+    verdicts = judged(times, *(NOW + i for i in range(1, AGREEING + 2)))
+    assert verdicts[-1] == "take"
+    assert times.last_us is not None
+    assert times.last_us <= NOW + 7 * DAY
+
+
+def test_G2_packets_that_disagree_are_no_time():
+    """Random instants, the same instant again, or a good packet between: nothing is set anew."""
+    times = PacketTimes(60.0, NOW, by_clock=False)
+    far = NOW + 100 * DAY
+    assert judged(times, far, far, far, far + 50 * DAY, far, NOW + 1, far + 1, far + 2) == [
+        *["refuse"] * 5,
+        "take",
+        *["refuse"] * 2,
+    ]
+
+
+def test_G2_a_clock_of_its_own_knows_what_is_ahead():
+    """More than 300 s ahead of the clock is refused however many agree; a long pause is none of it."""
+    times = PacketTimes(60.0, NOW - 1000 * DAY, by_clock=True)
+    ahead = [NOW + 301_000_000 + i for i in range(5)]
+    assert judged(times, *ahead, NOW, NOW + 299_000_000) == [*["refuse"] * 5, "take", "take"]
+    assert "ahead of the clock" in times.judge(ahead[0], NOW).why
+
+
+def test_J9_what_was_believed_while_the_clock_was_wrong_is_given_up():
+    """A last packet ahead of the clock itself, by more than the tolerance, gives way to three that agree."""
+    times = PacketTimes(60.0, NOW + 3_600_000_000, by_clock=True)
+    assert judged(times, NOW, NOW + 1, NOW + 2, NOW + 3) == ["refuse", "refuse", "anew", "take"]
+
+
+def test_G2_packets_sent_twice_are_taken_and_told_when_there_is_no_end_of_them():
+    """A little behind is no other time; but packet after packet without a new time is worth a word."""
+    times = PacketTimes(60.0, NOW, by_clock=False)
+    assert judged(times, *(NOW - 100 + i for i in range(STANDING - 1))) == ["take"] * (STANDING - 1)
+    assert times.trouble == ""
+    times.judge(NOW, 0)
+    assert f"{STANDING} packets in a row" in times.trouble
+    times.judge(NOW + 1, 0)
+    assert times.trouble == ""

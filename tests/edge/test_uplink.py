@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from pathlib import Path
@@ -241,3 +242,56 @@ def test_holes_are_told_and_every_batch_verifies(missing, after, known):
     assert told == set(range(after + 1, sent + 1))
     if known:
         assert sent == max([f.seq for f in here], default=after)
+
+
+def sparse(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(1 << 40)
+
+
+IN_THE_WAY = {
+    "a pipe": (os.mkfifo, "regular file"),
+    "a folder": (Path.mkdir, "regular file"),
+    "a link to a device": (lambda path: path.symlink_to("/dev/zero"), "Too many levels"),
+    "a huge file": (sparse, "at most 65536 bytes"),
+}
+
+
+@pytest.mark.parametrize(("put", "words"), IN_THE_WAY.values(), ids=IN_THE_WAY.keys())
+def test_T8_what_lies_in_the_watermarks_place_costs_nothing(journal, folder, put, words):
+    """A pipe, a folder, a link or a huge file is refused in words, without waiting; a good one trims then."""
+    fill(journal, 5)
+    uplink = FolderUplink(folder, journal, TRUST, "raw", Pace(retry_s=0))
+    uplink.step(flush=True)
+    place = folder / DEVICE / "watermark.json"
+    put(place)
+    uplink.step()
+    assert words in uplink.last_error
+    assert journal.delivered.seq == 0
+    place.rmdir() if place.is_dir() else place.unlink()
+    mark(folder, journal, 5)
+    uplink.step()
+    assert journal.delivered.seq == 5
+
+
+def test_T8_a_pipe_under_a_batchs_name_is_not_waited_for(journal, folder):
+    """Whoever knows the name of the next batch cannot stop the device with it."""
+    fill(journal, 3)
+    (folder / DEVICE).mkdir()
+    os.mkfifo(folder / DEVICE / f".batch-{journal.journal_id}-{1:012d}-{3:012d}.ajb.new")
+    assert FolderUplink(folder, journal, TRUST, "raw").step(flush=True)
+    assert len(collected(folder, journal)) == 3
+
+
+@pytest.mark.parametrize("odd", [" (copy)", "-x", "²", ".1"])
+def test_T8_odd_names_in_the_folder_are_passed_over(journal, folder, odd):
+    """A copied batch is no batch: what it holds is sent again under its own name."""
+    fill(journal, 5)
+    uplink = FolderUplink(folder, journal, TRUST, "raw", Pace(resend_s=0.1))
+    uplink.step(flush=True)
+    (batch,) = (folder / DEVICE).glob("batch-*.ajb")
+    batch.rename(batch.with_name(f"{batch.stem}{odd}.ajb"))
+    time.sleep(0.1)
+    uplink.step()
+    uplink.step(flush=True)
+    assert batch.exists()

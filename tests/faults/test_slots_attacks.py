@@ -197,6 +197,52 @@ def test_U5_rolled_back_and_replayed() -> None:
             slots_on(rest).install(release(1))
 
 
+# -- U5: one counter, two releases
+
+USED = "release counter {} was already used by another release"
+
+
+def twin(counter: int) -> bytes:
+    """A valid release with the same counter as ``release(counter)`` and other content."""
+    return unsigned(counter, {**small_files(), "card.json": b'{"title":"other"}'}).archive(RELEASE_KEYS)
+
+
+def test_U5_another_release_with_the_floors_counter_is_refused() -> None:
+    """A counter is used once: the twin gets no byte onto the disk, the same digest stays a no-op."""
+    disk = CrashDisk()
+    for counter in (1, 2):
+        slots_on(disk).install(release(counter))
+        before = disk.files
+        with pytest.raises(RollbackRefused, match=USED.format(counter) + ".*Sign it with a higher counter"):
+            slots_on(disk).install(twin(counter))
+        assert disk.files == before
+        assert slots_on(disk).install(release(counter)).digest == release_digest(counter)
+        assert disk.files == before
+    assert slots_on(disk).rollback().digest == release_digest(1)
+    with pytest.raises(RollbackRefused, match=USED.format(2)):
+        slots_on(disk).install(twin(2))  # the newer one is the way forward, and the twin is not it
+    assert slots_on(disk).install(release(2)).digest == release_digest(2)
+    assert slots_on(disk).install(twin(3)).manifest.release_counter == 3
+
+
+@pytest.mark.parametrize(
+    "lost",
+    [("slot1.aiot",), ("ptr1",), ("ptr0",), ("ptr0", "ptr1"), ("ptr1", "slot1.aiot")],
+    ids=lambda names: "+".join(names),
+)
+def test_U5_damage_does_not_free_a_used_counter(lost: tuple[str, ...]) -> None:
+    """As long as pointer or archive tells whose the counter was, only that release may come back."""
+    disk = CrashDisk()
+    for counter in (1, 2):
+        slots_on(disk).install(release(counter))
+    gone = {f"slots/{name}" for name in lost}
+    rest = {path: data for path, data in disk.files.items() if path not in gone}
+    damaged = CrashDisk(rest, frozenset({"slots"}))
+    with pytest.raises(RollbackRefused, match=USED.format(2)):
+        slots_on(damaged).install(twin(2))
+    assert slots_on(damaged).install(release(2)).digest == release_digest(2)
+
+
 # -- U6: mixed, or meant for elsewhere
 
 

@@ -158,3 +158,22 @@ def test_explain_says_the_thresholds_that_the_policy_uses(document: dict[str, An
     assert not [n for n in advice(decision) if "verify" in n]
     document["verify"] = {"share": 0.0}
     assert [n for n in advice(parse_decision(document)) if "verify.share is 0" in n]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: &a [x]\nb: [*a, *a]\n", "line 1: anchors"),
+        ("&a [*a]\n", "anchors"),
+        ("[" * 100_000, "nested more than 64 levels"),
+        ("[" + "0," * 70_000 + "0]", "more than 30,000 values"),
+        ("#" * (1 << 20) + "\n", "at most 1 MiB"),
+        ("format: 1" + "0" * 5000, "5,001 digits"),
+        ("format: 1\0", "not valid YAML"),
+        ("context: {m: {values: [idle, yes]}}", "Put it in quotes"),
+    ],
+)
+def test_a_file_made_to_exhaust_the_reader_is_refused(text: str, said: str) -> None:
+    """Size, depth, aliases and digits are bounded before anything is built."""
+    with pytest.raises(DecisionFileError, match=said):
+        read(text)

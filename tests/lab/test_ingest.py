@@ -99,7 +99,9 @@ def loose() -> Any:
 
 @pytest.mark.parametrize(
     ("cell", "reason"),
-    [("", "empty"), ("nan", "empty"), ("abc", "not a number"), ("1,5", "not a number"), ("inf", "infinite"),
+    [("", "empty"), ("nan", "empty"), ("abc", "not a number"),
+     ("1,5", "not a number; is the decimal sign ','? Say so"),
+     ("inf", "infinite"),
      ("51", "outside its range [-50, 50] mm/s"), (True, "not a number")],
 )  # fmt: skip
 def test_a_value_that_cannot_be_believed_names_row_and_reason(guard: Any, cell: object, reason: str) -> None:
@@ -296,3 +298,27 @@ def test_real_machine_data_balance(document: dict[str, Any], datasets: Path) -> 
     balanced(found)
     assert found.report.file_rows == 22_695
     assert found.report.reasons == {"several values for one instant": 24}
+
+
+def test_old_line_ends_are_read_and_an_open_quote_is_refused(tmp_path: Path, loose: Any) -> None:
+    """CR alone ends a line; a quote that is not closed never swallows rows."""
+    text = f"time,pump,oil\n{HOUR}:00:00Z,p1,20\n{HOUR}:00:10Z,p1,21\n{HOUR}:00:20Z,p1,22\n"
+    path = tmp_path / "a.csv"
+    path.write_bytes(text.replace("\n", "\r").encode())
+    assert take(path, loose, only=("oil",)).report.rows_kept == 3
+    path.write_text(text.replace("p1", '"p1', 2), encoding="utf-8")
+    with pytest.raises(DataError, match=r"line 2: .*quote"):
+        take(path, loose, only=("oil",))
+
+
+def test_years_without_machines_are_quarantined(loose: Any) -> None:
+    """Before 1970, after 2100, and the future where now is known."""
+    from aiotkit.lab.ingest import ingest
+    from aiotkit.lab.layout import Options
+
+    times = ["1600-01-01T00:00:00Z", "2099-01-01T00:00:00Z", "2200-01-01T00:00:00Z"]
+    frame = pd.DataFrame({"time": times, "pump": "p1", "oil": 20.0})
+    assert set(take(frame, loose, only=("oil",)).report.reasons) == {"time before 1970", "time after 2100"}
+    found = ingest(frame, loose, Options(only=("oil",)), now_us=1_780_000_000_000_000)
+    balanced(found)
+    assert found.report.reasons == {"time more than a day in the future": 2, "time before 1970": 1}

@@ -219,7 +219,8 @@ def test_silence_is_as_sure_as_the_sources_that_would_have_spoken(guard: Any) ->
         ({"reported_at": at(LATE + 1)}, "said in the future"),
         ({"at": "yesterday"}, "at: unreadable time"),
         ({"kind": "hearsay"}, "unknown kind 'hearsay'"),
-        ({"reliability": 1.5}, "reliability outside [0, 1]"),
+        ({"reliability": 1.5}, "reliability outside [0, 1], or no number"),
+        ({"reliability": "nan"}, "reliability outside [0, 1], or no number"),
     ],
 )
 def test_a_report_that_cannot_be_joined_is_rejected_with_its_reason(

@@ -210,3 +210,14 @@ def test_object_store_uri_works_like_a_folder(tmp_path, telemetry):
     data = b"window"
     blobs.put({digest(data): data})
     assert blobs.get([digest(data)]) == {digest(data): data}
+
+
+def test_a_damaged_log_is_named_in_one_line(lake):
+    """The library's own trace is no message for people."""
+    from aiotkit.lake.lake import Lake
+
+    log = next(p for p in __import__("pathlib").Path(lake.table_uri("telemetry")).glob("_delta_log/*.json"))
+    log.write_bytes(b"{garbage")
+    with pytest.raises(LakeError, match="cannot be opened") as caught:
+        Lake.open(lake.uri)
+    assert "\n" not in str(caught.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -37,6 +38,15 @@ def test_a_notebook_runs_and_leaves_its_artefacts(
     assert done.returncode == 0, done.stderr[-2000:]
     for file in files:
         assert (tmp_path / file).stat().st_size > 0
+
+
+def test_the_page_works_without_costs(tmp_path: Path) -> None:
+    """``costs: unknown`` still gives break-even curves, placement and trials."""
+    text = re.sub(r"^costs:\n(?:  .*\n)+", "costs: unknown\n", EXAMPLE.read_text(), flags=re.MULTILINE)
+    (tmp_path / "unknown.yaml").write_text(text)
+    assert "costs: unknown" in text
+    done = run("10_define_decision", {"decision_path": str(tmp_path / "unknown.yaml")}, tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 def test_a_notebook_fails_on_a_broken_decision_file(tmp_path: Path) -> None:

@@ -115,6 +115,7 @@ class ListSource:
     def __init__(self, *packets: Packet | Exception) -> None:
         self.waiting = list(packets)
         self.credits: list[int | None] = []
+        self.not_durable: list[int | None] = []
         self.ended = False
 
     def next(self, timeout_s: float) -> Packet | None:
@@ -126,9 +127,11 @@ class ListSource:
             raise one
         return one
 
-    def done(self, at_us: int | None) -> None:
-        """Credit."""
+    def done(self, at_us: int | None, *, durable: bool = True) -> None:
+        """Credit; ``not_durable`` notes which of it nobody vouches for."""
         self.credits.append(at_us)
+        if not durable:
+            self.not_durable.append(at_us)
 
     def close(self) -> None:
         """Nothing."""
