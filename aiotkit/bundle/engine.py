@@ -16,10 +16,9 @@ import onnxruntime as ort
 
 from aiotkit.bundle.inputs import Array, checked_context, checked_windows, required_fault
 from aiotkit.bundle.interface import Interface, parse_interface
-from aiotkit.core.conditions import fields
 from aiotkit.core.decision import Decision, parse_decision
 from aiotkit.core.errors import BundleError, EngineError
-from aiotkit.core.gates import Gate, GateKeeper, Ruling
+from aiotkit.core.gates import GateKeeper, Ruling
 from aiotkit.core.history import history_values, update_history
 from aiotkit.core.policy import Proposal, Rule, least_expected_cost
 from aiotkit.core.records import (
@@ -79,7 +78,7 @@ class Engine:
         self._outputs = ["features", "p"] if self.interface.states else ["features"]
         self._rule = Rule(self.decision.rule)
         self._keeper = GateKeeper(
-            [g for g in self.decision.gates if self.interface.states or not _reads_p(g)]
+            [g for g in self.decision.gates if self.interface.states or not g.needs_model]
         )
 
     def decide(self, state: EngineState, given: DecisionInput) -> tuple[Decided, dict[str, float]]:
@@ -222,10 +221,6 @@ def _aligned(n: int) -> Array:
     raw = np.empty(4 * n + _LINE, dtype=np.uint8)
     start = -raw.ctypes.data % _LINE
     return raw[start : start + 4 * n].view(np.float32)[np.newaxis]
-
-
-def _reads_p(gate: Gate) -> bool:
-    return gate.require is not None and any(f.startswith("p.") for f in fields(gate.require))
 
 
 def _open_graph(graph: bytes) -> ort.InferenceSession:

@@ -24,6 +24,7 @@ from aiotkit.core.conditions import (
     check_size,
     compile_condition,
     describe,
+    fields,
     found,
 )
 from aiotkit.core.strict import Seconds, Strict, Text, Wait
@@ -70,6 +71,11 @@ class Gate(Strict):
         if self.require is not None:
             check_size(self.require)
         return self
+
+    @property
+    def needs_model(self) -> bool:
+        """Whether it reads a state's probability, which only a model gives."""
+        return self.require is not None and any(f.startswith("p.") for f in fields(self.require))
 
 
 @dataclass(frozen=True, slots=True)

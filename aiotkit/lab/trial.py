@@ -46,7 +46,7 @@ def _try(decision: Decision, name: str, values: Case, hold_s: float) -> dict[str
             hint = did_you_mean(field, known) or "Fields are <signal>.<statistic>, context.<name>, …"
             raise DataError(f"case '{name}': unknown field '{field}'", do=hint)
     rule = Rule(decision.rule)
-    keeper = GateKeeper([g for g in decision.gates if not _needs_model(g.require)])
+    keeper = GateKeeper([g for g in decision.gates if not g.needs_model])
     memory: dict[str, TermMemory] = {}
     proposal = rule.propose(values, memory, 0.0)
     doubt = _required_fault(decision, values)
@@ -78,17 +78,13 @@ def _required_fault(decision: Decision, values: Case) -> str:
     return ""
 
 
-def _needs_model(condition: Node | None) -> bool:
-    return condition is not None and any(f.startswith("p.") for f in fields(condition))
-
-
 def example_cases(decision: Decision) -> dict[str, dict[str, Any]]:
     """Cases made from the decision itself, to be read and changed; they are not complete.
 
     One to which no line of the rule applies, one for each line, one for each gate, and bad inputs.
     """
     conditions = [b.when for b in decision.rule if b.when is not None]
-    gates = [g for g in decision.gates if g.require is not None and not _needs_model(g.require)]
+    gates = [g for g in decision.gates if g.require is not None and not g.needs_model]
     base: dict[str, Any] = {f"context.{n}": _ordinary(c) for n, c in decision.context.items() if c.required}
     for gate in gates:
         assert gate.require is not None

@@ -17,6 +17,7 @@ from aiotkit.edge.messages import make_message, sign_message
 from aiotkit.edge.operator import INBOX, OUTBOX
 from aiotkit.loop.link import Link
 from aiotkit.loop.maintenance import Report
+from aiotkit.loop.policies import cheapest
 from aiotkit.loop.twin import Twin
 
 OPERATOR = "crew"
@@ -81,10 +82,3 @@ class Crew:
 def open_questions(state: Path) -> list[dict[str, Any]]:
     """What a device asks at the moment, as it lies in its outbox."""
     return [json.loads(path.read_bytes()) for path in sorted((state / OUTBOX).glob("*.json"))]
-
-
-def cheapest(decision: Decision, state: str) -> str:
-    """The action that costs least in a state."""
-    costs = decision.costs
-    assert not isinstance(costs, str)
-    return min(costs, key=lambda action: (costs[action][state], action))
