@@ -8,25 +8,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter_ns
 
-import numpy as np
-import onnxruntime as ort
-
-from aiotkit.bundle.inputs import Array, checked_context, checked_windows, required_fault
+from aiotkit.bundle.inputs import InputChecks
 from aiotkit.bundle.interface import Interface, parse_interface
+from aiotkit.bundle.session import GraphSession, Outputs
+from aiotkit.bundle.tuned import with_policy
+from aiotkit.core.conditions import fields
 from aiotkit.core.decision import Decision, parse_decision
 from aiotkit.core.errors import BundleError, EngineError
-from aiotkit.core.gates import GateKeeper, Ruling
+from aiotkit.core.features import NOVELTY
+from aiotkit.core.gates import Gate, GateKeeper, Ruling, model_knows
 from aiotkit.core.history import history_values, update_history
-from aiotkit.core.policy import Proposal, Rule, least_expected_cost
+from aiotkit.core.policy import ASK, LeastExpectedCost, Proposal, Rule
 from aiotkit.core.records import (
+    Answered,
     Decided,
     DecisionInput,
     Draw,
     EngineState,
+    Question,
     draw,
+    later_us,
 )
 from aiotkit.core.resolution import (
     Moment,
@@ -40,16 +44,14 @@ from aiotkit.core.resolution import (
 
 #: share of ordinary windows that leave under ``upload: selected``
 SELECTED_SHARE = 0.05
-_LINE = 64  # bytes of a cache line; onnxruntime aligns its own tensors to it
 
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
     """What the first stages found."""
 
-    features: dict[str, float]
+    graph: Outputs
     history: dict[str, float]
-    p: dict[str, float] | None
     values: dict[str, object]
     faults: dict[str, str]
 
@@ -63,23 +65,32 @@ class Engine:
 
     Raises:
         BundleError: a file is missing, or the graph does not have the declared inputs and outputs.
+        EngineError: the interface does not fit the decision.
     """
 
     def __init__(self, files: Mapping[str, bytes]) -> None:
         for name in ("decision.json", "interface.json", "graph.onnx"):
             if name not in files:
                 raise BundleError(f"bundle: '{name}' is missing", found=", ".join(sorted(files)))
-        self.decision: Decision = parse_decision(json.loads(files["decision.json"]), "decision.json")
+        written = parse_decision(json.loads(files["decision.json"]), "decision.json")
+        self.decision: Decision = with_policy(written, files)
         self.interface: Interface = parse_interface(files["interface.json"])
-        self._session = _open_graph(files["graph.onnx"])
-        _check_graph(self._session, self.interface)
         _check_interface(self.decision, self.interface)
-        self._feeds = {name: _aligned(n) for name, n in self.interface.inputs.items()}
-        self._outputs = ["features", "p"] if self.interface.states else ["features"]
-        self._rule = Rule(self.decision.rule)
-        self._keeper = GateKeeper(
-            [g for g in self.decision.gates if self.interface.states or not g.needs_model]
+        self._graph = GraphSession(files["graph.onnx"], self.interface)
+        self._checks = InputChecks(self.decision)
+        self._policy = LeastExpectedCost(self.decision)
+        self._read = [(name, self.interface.features.index(name)) for name in self.decision.features()]
+        self._context_read, self._history_read, self._p_read = (
+            [
+                (field, field.partition(".")[2])
+                for field in self.decision.fields_read()
+                if field.startswith(scope)
+            ]
+            for scope in ("context.", "history.", "p.")
         )
+        self._head_reads = frozenset(self.interface.head_reads or self.interface.inputs)
+        self._rule = Rule(self.decision.rule)
+        self._keeper = GateKeeper(gates_in_force(self.decision, self.interface))
 
     def decide(self, state: EngineState, given: DecisionInput) -> tuple[Decided, dict[str, float]]:
         """One decision.
@@ -92,12 +103,13 @@ class Engine:
             What was decided, with the next state, and the time each stage took (µs).
         """
         started = perf_counter_ns()
-        windows, signal_faults = checked_windows(self.decision, given)
-        context, context_faults = checked_context(self.decision, given)
+        windows, signal_faults = self._checks.windows(given)
+        context, context_faults = self._checks.context(given)
         checked = perf_counter_ns()
-        features, p = self._run(windows)
+        history = history_values(self.decision.history, state.history, given.window_end_us / 1e6)
+        outputs = self._graph.run(windows, history, context)
         ran = perf_counter_ns()
-        seen = self._see(state, given, features, p, context, signal_faults | context_faults)
+        seen = self._see(outputs, history, context, signal_faults | context_faults)
         moment = Moment(given.seed, given.now_us, state.posture, state.question, given.operator)
         proposal = self._propose(state, given, seen, moment)
         proposed = perf_counter_ns()
@@ -112,51 +124,68 @@ class Engine:
         judged = perf_counter_ns()
         resolution = resolve(self.decision, proposal, ruling, moment)
         decided = self._conclude(state, given, seen, proposal, ruling, resolution, moment)
-        stages = (started, checked, ran, proposed, judged, perf_counter_ns())
-        names = ("check", "graph", "policy", "gates", "resolve")
-        spans = {n: (b - a) / 1e3 for n, a, b in zip(names, stages[:-1], stages[1:], strict=True)}
+        spans = {
+            "check": (checked - started) / 1e3,
+            "graph": (ran - checked) / 1e3,
+            "policy": (proposed - ran) / 1e3,
+            "gates": (judged - proposed) / 1e3,
+            "resolve": (perf_counter_ns() - judged) / 1e3,
+        }
         return decided, spans
-
-    def _run(self, windows: Mapping[str, Array]) -> tuple[list[float], list[float] | None]:
-        for name, buffer in self._feeds.items():
-            buffer[0] = windows[name]
-        outputs = self._session.run(self._outputs, self._feeds)
-        features: list[float] = outputs[0][0].tolist()
-        return features, outputs[1][0].tolist() if self.interface.states else None
 
     def _see(
         self,
-        state: EngineState,
-        given: DecisionInput,
-        features: list[float],
-        p: list[float] | None,
-        context: Mapping[str, float | str],
+        outputs: Outputs,
+        history: dict[str, float],
+        context: dict[str, float | str],
         faults: dict[str, str],
     ) -> _Seen:
-        named = dict(zip(self.interface.features, features, strict=True))
-        history = history_values(self.decision.history, state.history, given.window_end_us / 1e6)
-        by_state = None if p is None else dict(zip(self.interface.states, p, strict=True))
-        values: dict[str, object] = dict(named)
-        values.update((f"context.{k}", v) for k, v in context.items())
-        values.update((f"history.{k}", v) for k, v in history.items())
-        values.update((f"p.{k}", v) for k, v in (by_state or {}).items())
-        return _Seen(named, history, by_state, values, faults)
+        """The values that rule and gates read, by field name; what is not known is missing."""
+        numbers = outputs.features.numbers
+        values: dict[str, object] = {field: numbers[i] for field, i in self._read}
+        for field, name in self._context_read:
+            if name in context:
+                values[field] = context[name]
+        for field, name in self._history_read:
+            values[field] = history[name]
+        if outputs.p is not None:
+            for field, name in self._p_read:
+                values[field] = outputs.p[name]
+        if outputs.novelty is not None:
+            values[NOVELTY] = outputs.novelty
+        return _Seen(outputs, history, values, faults)
 
     def _propose(self, state: EngineState, given: DecisionInput, seen: _Seen, moment: Moment) -> Proposal:
-        rule = self._rule.propose(seen.values, state.memory, given.now_us / 1e6)
         answer = accepted_answer(self.decision, moment)
-        missing = required_fault(self.decision, seen.faults)
+        missing = self._checks.required_fault(seen.faults)
         if given.operator.override is not None:
             chosen = Proposal(given.operator.override, "ordered by a person")
         elif missing:
             chosen = Proposal(None, missing)
         elif answer is not None:
             chosen = Proposal(answer.action, f"answered by {answer.operator}")
-        elif seen.p is not None:
-            chosen = least_expected_cost(seen.p, self.decision)
+        elif seen.graph.p is None or isinstance(self.decision.costs, str):
+            return self._rule.propose(seen.values, state.memory, given.now_us / 1e6)
+        elif guessed := self._guessed(seen.faults):
+            rule = self._rule.propose(seen.values, state.memory, given.now_us / 1e6)
+            return replace(rule, reason=f"{guessed}; by the written rule: {rule.reason}")
         else:
-            return rule
-        return Proposal(chosen.action, chosen.reason, chosen.expected_costs, rule.memory)
+            chosen = self._policy.propose(seen.graph.p)
+        if chosen.action == ASK:
+            chosen = _settled(chosen, state.answered, given.now_us)
+        memory = self._rule.watch(seen.values, state.memory, given.now_us / 1e6)
+        return Proposal(chosen.action, chosen.reason, chosen.expected_costs, memory)
+
+    def _guessed(self, faults: Mapping[str, str]) -> str:
+        """The first signal that the model reads and that cannot be believed, in words, or an empty string.
+
+        The model puts something likely in its place: enough to say what it thinks, not to act on. The
+        written rule proposes then; it says itself which bad inputs it can do without (``quorum``).
+        """
+        for name, words in faults.items():
+            if name in self._head_reads:
+                return f"signal '{name}': {words}"
+        return ""
 
     def _conclude(
         self,
@@ -173,17 +202,18 @@ class Engine:
         verify = draw(given.seed, "verify", self.decision.verify.share)
         after = EngineState(
             history=update_history(
-                self.decision.history, state.history, seen.features, given.window_end_us / 1e6
+                self.decision.history, state.history, seen.graph.features, given.window_end_us / 1e6
             ),
             memory={**proposal.memory, **ruling.memory},
             posture=posture,
             changes=changes_after(state.changes, moment, resolution.command),
-            question=resolution.question,
+            question=resolution.question or self._still_open(moment, resolution),
+            answered=self._answered(state, moment),
         )
         return Decided(
-            features=seen.features,
+            features=seen.graph.features,
             history=seen.history,
-            p=seen.p,
+            p=seen.graph.p,
             expected_costs=proposal.expected_costs,
             faults=seen.faults,
             proposed=proposal.action,
@@ -199,7 +229,27 @@ class Engine:
             verify=verify,
             upload=self._upload(given.seed, seen, resolution, verify),
             state=after,
+            novelty=seen.graph.novelty,
         )
+
+    def _still_open(self, moment: Moment, resolution: Resolution) -> Question | None:
+        """A question that nothing has settled stays open: somebody is on his way.
+
+        It is settled by an answer, by its time, and by an action that intervenes.
+        """
+        old, final = moment.open_question, resolution.final
+        if old is None or old.kind != "ask" or moment.now_us > old.until_us:
+            return None
+        acts = final is not None and self.decision.actions[final].intervenes
+        return None if acts or accepted_answer(self.decision, moment) is not None else old
+
+    def _answered(self, state: EngineState, moment: Moment) -> Answered | None:
+        """What a person answered last, as long as it holds."""
+        answer, human = accepted_answer(self.decision, moment), self.decision.human
+        if answer is not None and human is not None and human.holds_s:
+            return Answered(answer.action, answer.operator, later_us(moment.now_us, human.holds_s))
+        held = state.answered
+        return held if held is not None and moment.now_us < held.until_us else None
 
     def _upload(self, seed: str, seen: _Seen, resolution: Resolution, verify: Draw) -> Draw:
         """Whether the raw window leaves, with the probability it had (value-aware when ``selected``)."""
@@ -212,37 +262,35 @@ class Engine:
         return draw(seed, "upload", 1.0 if telling else SELECTED_SHARE)
 
 
-def _aligned(n: int) -> Array:
-    """An input buffer ``[1, n]`` on a cache line.
+def _settled(asks: Proposal, held: Answered | None, now_us: int) -> Proposal:
+    """The same doubt that a person settled not long ago is not put to him again."""
+    if held is None or now_us >= held.until_us:
+        return asks
+    hours = (held.until_us - now_us) / 3.6e9
+    words = (
+        f"{held.operator} answered '{held.action}', which holds for another {hours:.1f} h; else {asks.reason}"
+    )
+    return Proposal(held.action, words, asks.expected_costs)
 
-    Vectorised sums start at an aligned address: the same numbers at another alignment are added in
-    another order and differ in the last bit. Every decision and every replay runs on such buffers.
+
+def gates_in_force(decision: Decision, interface: Interface) -> list[Gate]:
+    """The gates that an engine asks: the decision's that this graph can answer, and its own on novelty.
+
+    A gate on ``p`` waits for a model. Where the graph says how novel a window is and nothing in the decision
+    looks at it, ``model_knows`` does.
     """
-    raw = np.empty(4 * n + _LINE, dtype=np.uint8)
-    start = -raw.ctypes.data % _LINE
-    return raw[start : start + 4 * n].view(np.float32)[np.newaxis]
-
-
-def _open_graph(graph: bytes) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    try:
-        return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        raise BundleError("graph.onnx: onnxruntime cannot open it", found=str(error)[:200]) from error
-
-
-def _check_graph(session: ort.InferenceSession, interface: Interface) -> None:
-    inputs = {i.name: i.shape[-1] for i in session.get_inputs()}
-    if inputs != dict(interface.inputs):
-        raise BundleError("graph.onnx: inputs", expected=str(dict(interface.inputs)), found=str(inputs))
-    outputs = {o.name: o.shape[-1] for o in session.get_outputs()}
-    expected = {"features": len(interface.features)}
-    if interface.states:
-        expected["p"] = len(interface.states)
-    if outputs != expected:
-        raise BundleError("graph.onnx: outputs", expected=str(expected), found=str(outputs))
+    gates = [
+        gate
+        for gate in decision.gates
+        if (interface.novelty or not gate.reads_novelty)
+        and (interface.states or not any(field.startswith("p.") for field in gate.fields()))
+    ]
+    proposes = not interface.states and any(
+        NOVELTY in fields(b.when) for b in decision.rule if b.when is not None
+    )
+    if interface.novelty and not proposes and not any(gate.reads_novelty for gate in gates):
+        gates.append(model_knows(ask=decision.human is not None))
+    return gates
 
 
 def _check_interface(decision: Decision, interface: Interface) -> None:
@@ -262,3 +310,40 @@ def _check_interface(decision: Decision, interface: Interface) -> None:
             raise EngineError(
                 f"interface.json: input '{name}'", expected=f"a signal of the decision, {n} samples a window"
             )
+    for name in (*interface.history_inputs, *interface.context_inputs):
+        problem = _unknown_column(decision, name)
+        if problem:
+            raise EngineError(f"interface.json: '{name}'", expected=problem)
+    _check_novelty(decision, interface)
+
+
+def _unknown_column(decision: Decision, name: str) -> str:
+    """What a column of history or context should be, or an empty string when the decision has it."""
+    scope, _, field = name.partition(".")
+    if scope == "history":
+        known = [f"history.{h}" for h in decision.history]
+        return "" if name in known else f"one of {known}"
+    field, equals, _ = field.partition("=")
+    declared = decision.context.get(field)
+    if declared is None:
+        return f"context of the decision: {sorted(decision.context)}"
+    if declared.values is None:
+        return f"the number 'context.{field}'" if equals else ""
+    known = [f"context.{field}={value}" for value in declared.values]
+    return "" if name in known else f"one of {known}"
+
+
+def _check_novelty(decision: Decision, interface: Interface) -> None:
+    """Refuse a graph without novelty where the decision counts on it."""
+    if interface.novelty:
+        return
+    reading = [f"rule[{i}]" for i, b in enumerate(decision.rule) if b.when and NOVELTY in fields(b.when)]
+    if interface.states:
+        reading += [f"gate '{gate.name}'" for gate in decision.gates if gate.reads_novelty]
+    if reading:
+        raise EngineError(
+            f"interface.json: {reading[0]} reads 'novelty'",
+            expected="a graph that says how novel a window is",
+            found="none",
+            do="Train a detector beside the head, or take the condition out.",
+        )

@@ -18,7 +18,7 @@ from aiotkit.bundle.engine import Engine
 from aiotkit.core.canonical import JSON, canonical_bytes, digest, plain
 from aiotkit.core.decision import Decision
 from aiotkit.core.errors import AiotkitError, GoldenError
-from aiotkit.core.features import STATISTICS
+from aiotkit.core.features import parse_statistic, unit_kind
 from aiotkit.core.records import (
     Decided,
     DecisionInput,
@@ -33,8 +33,12 @@ from aiotkit.core.strict import Strict
 RTOL = 1e-4
 #: absolute slack as a share of the signal's range: what float32 sums in another order may differ by
 SCALE_TOL = 1e-6
-#: slack of a probability
+#: slack of a probability; of the novelty, of itself too
 P_TOL = 1e-3
+#: slack of log10 of a band's power: rounding noise shows where a band holds hardly any
+LOG_TOL = 1e-3
+#: crossings of the mean that may be counted otherwise: a sample within rounding of it makes two
+_CROSSINGS = 2.5
 
 Number = float | Literal["nan", "inf", "-inf"]
 
@@ -59,6 +63,7 @@ class Expected(Strict):
     faults: tuple[str, ...]
     features: Mapping[str, Number]
     p: Mapping[str, Number] | None
+    novelty: Number | None = None
 
 
 class _Case(Strict):
@@ -105,18 +110,32 @@ def golden_files(files: Mapping[str, bytes], cases: Sequence[GoldenCase]) -> dic
         )
     document = {
         "format": 1,
-        "atol": {n: SCALE_TOL * feature_scale(engine.decision, n) for n in engine.interface.features},
+        "atol": {n: feature_slack(engine.decision, n) for n in engine.interface.features},
         "windows": where,
         "cases": listed,
     }
     return {"golden.json": canonical_bytes(document), "golden.bin": b"".join(packed)}
 
 
-def feature_scale(decision: Decision, name: str) -> float:
-    """The magnitude of a feature: its signal's largest believable value, per second where it is a slope."""
-    signal, _, statistic = name.partition(".")
+def feature_slack(decision: Decision, name: str) -> float:
+    """What a feature may differ by between processors, besides ``RTOL`` of itself.
+
+    A share ``SCALE_TOL`` of its magnitude: its signal's largest believable value, per second where it is a
+    slope, 1 where it has no unit (or the graph made up the name). Logarithms of power and counts of
+    crossings have their own.
+    """
+    signal, _, word = name.partition(".")
+    parsed = parse_statistic(word)
+    if parsed is None:
+        return SCALE_TOL
+    if parsed.part is not None:
+        return LOG_TOL
+    parts = 1 if parsed.segment is None else parsed.segment[1]
+    if parsed.base == "zcr":
+        return _CROSSINGS / max(1, decision.samples(signal) // parts - 1)
     magnitude = max(abs(limit) for limit in decision.signals[signal].range)
-    return {"same": magnitude, "per_s": magnitude / decision.window.length_s}.get(STATISTICS[statistic], 1.0)
+    scales = {"same": magnitude, "per_s": magnitude * parts / decision.window.length_s}
+    return SCALE_TOL * scales.get(unit_kind(word), 1.0)
 
 
 def run_golden(engine: Engine, files: Mapping[str, bytes]) -> int:
@@ -148,7 +167,8 @@ def _input_of(case: _Case, golden: _Golden, blob: bytes) -> tuple[DecisionInput,
 
 
 def _essentials(decided: Decided) -> JSON:
-    return {
+    novelty = {} if decided.novelty is None else {"novelty": plain(decided.novelty)}
+    return novelty | {
         "proposed": decided.proposed,
         "verdict": decided.verdict.name,
         "final": decided.final,
@@ -167,11 +187,18 @@ def _compare(case: _Case, found: Expected, atol: Mapping[str, float]) -> None:
         if wanted != got:
             raise _differs(case.name, what, wanted, got)
     _compare_numbers(case.name, "features", expected.features, found.features, RTOL, atol)
-    if expected.p is None or found.p is None:
-        if expected.p is not found.p:
-            raise _differs(case.name, "p", expected.p, found.p)
-        return
-    _compare_numbers(case.name, "p", expected.p, found.p, 0.0, dict.fromkeys(expected.p, P_TOL))
+    for what, wanted, got, rtol in (
+        ("p", expected.p, found.p, 0.0),
+        ("novelty", _named(expected.novelty), _named(found.novelty), P_TOL),
+    ):
+        if wanted is not None and got is not None:
+            _compare_numbers(case.name, what, wanted, got, rtol, dict.fromkeys(wanted, P_TOL))
+        elif wanted is not got:
+            raise _differs(case.name, what, wanted, got)
+
+
+def _named(novelty: Number | None) -> Mapping[str, Number] | None:
+    return None if novelty is None else {"window": novelty}
 
 
 def _compare_numbers(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
+from functools import cache
 from zoneinfo import ZoneInfo
 
 from aiotkit.core.decision import Shift, Site
@@ -16,7 +17,7 @@ def local_context(site: Site, at_us: int) -> dict[str, float | str]:
     >>> local_context(Site(name="x", time_zone="Europe/Berlin"), 1_700_000_000_000_000)["weekday"]
     'tue'
     """
-    local = datetime.fromtimestamp(at_us / 1e6, UTC).astimezone(ZoneInfo(site.time_zone))
+    local = datetime.fromtimestamp(at_us / 1e6, _zone(site.time_zone))
     minute = local.hour * 60 + local.minute
     shift = next((s.name for s in site.shifts if _covers(s, local.weekday(), minute)), "none")
     return {
@@ -24,6 +25,11 @@ def local_context(site: Site, at_us: int) -> dict[str, float | str]:
         "weekday": WEEKDAYS[local.weekday()],
         "shift": shift,
     }
+
+
+@cache
+def _zone(name: str) -> ZoneInfo:
+    return ZoneInfo(name)
 
 
 def _covers(shift: Shift, weekday: int, minute: int) -> bool:
@@ -35,6 +41,7 @@ def _covers(shift: Shift, weekday: int, minute: int) -> bool:
     return (today and minute >= start) or (yesterday and minute < end)
 
 
+@cache
 def _minute(clock: str) -> int:
     hours, minutes = clock.split(":")
     return int(hours) * 60 + int(minutes)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import IntEnum
-from typing import TYPE_CHECKING, Annotated, Any, Self, cast
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import Discriminator, Field, NonNegativeFloat, Tag, model_validator
 
@@ -240,9 +240,9 @@ def _vote(below: Sequence[Check], at_least: int) -> Check:
 
 
 def _compile_term(term: Term, path: str) -> Check:
+    if not is_timed(term):
+        return _untimed(term)
     raw = _raw_term(term)
-    if not (term.deadband or term.on_delay_s or term.off_delay_s):
-        return _untimed(raw)
     on_delay, off_delay = term.on_delay_s, term.off_delay_s
 
     def check(values: Values, memory: Memory, now: float, updates: dict[str, TermMemory]) -> Truth:
@@ -262,7 +262,18 @@ def _compile_term(term: Term, path: str) -> Check:
     return check
 
 
-def _untimed(raw: RawCheck) -> Check:
+def is_timed(node: Node) -> bool:
+    """Whether what a condition says depends on what came before: it has a deadband or a delay anywhere."""
+    return any(
+        bool(term.deadband or term.on_delay_s or term.off_delay_s)
+        for term, _ in walk(node)
+        if isinstance(term, Term)
+    )
+
+
+def _untimed(term: Term) -> Check:
+    raw = _raw_term(term)
+
     def check(values: Values, memory: Memory, now: float, updates: dict[str, TermMemory]) -> Truth:
         del memory, now, updates
         return raw(values, False)
@@ -333,7 +344,7 @@ def is_number(value: object) -> TypeIs[int | float]:
     (True, False, False, False, False)
     """
     kind = type(value)
-    return (kind is float or kind is int) and -_FINITE <= cast(float, value) <= _FINITE
+    return (kind is float or kind is int) and -_FINITE <= value <= _FINITE  # type: ignore[operator]
 
 
 def describe(node: Node) -> str:

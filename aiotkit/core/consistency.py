@@ -6,10 +6,19 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from aiotkit.core.conditions import Node, Term, walk
+from aiotkit.core.conditions import Node, Term, fields, walk
 from aiotkit.core.errors import did_you_mean
-from aiotkit.core.features import RESERVED, STATISTICS
+from aiotkit.core.features import (
+    BANDED,
+    NOVELTY,
+    RESERVED,
+    STATISTICS,
+    is_feature,
+    parse_statistic,
+    statistic_problem,
+)
 from aiotkit.core.frames import MAX_PAYLOAD
+from aiotkit.core.gates import MODEL_KNOWS
 from aiotkit.core.reach import contradicts_itself, implies
 
 if TYPE_CHECKING:
@@ -17,7 +26,7 @@ if TYPE_CHECKING:
 
 #: fields that every decision has as context, derived from the site's clock and calendar
 DERIVED_CONTEXT = ("context.local_hour", "context.weekday", "context.shift")
-_IN_RANGE = ("mean", "min", "max", "last")
+_IN_RANGE = ("mean", "min", "max", "last", "q05", "q25", "q50", "q75", "q95")
 
 
 def problems(decision: Decision) -> Iterator[str]:
@@ -100,6 +109,8 @@ def _gates(d: Decision) -> Iterator[str]:
         where = f"gates[{i}] '{gate.name}'"
         if gate.require is not None and contradicts_itself(gate.require):
             yield f"{where}: can never hold: it asks of one field what no value can give"
+        if gate.name == MODEL_KNOWS and not (gate.require is not None and NOVELTY in fields(gate.require)):
+            yield f"{where}: the name is kept for the gate on '{NOVELTY}'; choose another"
         checks = {"require", "at_most", "min_interval_s", "otherwise"}
         for twin in d.gates[:i]:
             same = gate.model_dump(include=checks) == twin.model_dump(include=checks)
@@ -130,27 +141,57 @@ def _references(d: Decision) -> Iterator[str]:
 
 
 def known_fields(d: Decision) -> set[str]:
-    """Every field name that rule, gates and history may read."""
+    """Field names that rule, gates and history may read.
+
+    Of statistics that come in bands or parts, those that the decision does read.
+    """
     features = {f"{signal}.{statistic}" for signal in d.signals for statistic in STATISTICS}
+    features |= {field for field in d.fields_read() if is_feature(field) and not _misfit(d, field)}
     context = {f"context.{name}" for name in d.context} | set(DERIVED_CONTEXT)
-    return (
-        features | context | {f"history.{name}" for name in d.history} | {f"p.{state}" for state in d.states}
-    )
+    history = {f"history.{name}" for name in d.history}
+    return features | context | history | {f"p.{state}" for state in d.states} | {NOVELTY}
+
+
+def _misfit(d: Decision, feature: str) -> str:
+    """Why a signal's window does not hold what a statistic asks for, or an empty string."""
+    signal, _, word = feature.partition(".")
+    if signal not in d.signals:
+        return f"no signal is named '{signal}'"
+    found = parse_statistic(word)
+    assert found is not None
+    samples, parts = d.samples(signal), 1 if found.segment is None else found.segment[1]
+    bands = 0 if found.part is None else found.part[1]
+    if max(parts, 2 * bands * parts) > samples:
+        into = f"{parts} parts" + (f" of {bands} bands" if bands else "")
+        held = f"{samples} sample" + ("s" if samples > 1 else "")
+        return f"a window of '{signal}' holds {held}, too few for {into}"
+    return ""
 
 
 def _reads(d: Decision) -> Iterator[str]:
     known = known_fields(d)
     for field, where in d.reads():
         if field not in known:
-            hint = (
-                did_you_mean(field, known)
-                or "fields are <signal>.<statistic>, context.<name>, history.<name> or p.<state>"
-            )
-            yield f"{where}: unknown field '{field}'; {hint}"
+            yield f"{where}: unknown field '{field}'; {_field_hint(d, field, known)}"
         elif where.startswith("history.") and field.split(".")[0] in RESERVED:
             yield f"{where}: history is kept over features; '{field}' is none"
         elif where.startswith("rule") and field.startswith("p."):
             yield f"{where}: the written rule cannot read '{field}': it must work before there is a model"
+
+
+def _field_hint(d: Decision, field: str, known: Iterable[str]) -> str:
+    signal, _, word = field.partition(".")
+    if signal in d.signals and word:
+        if is_feature(field):
+            return _misfit(d, field)
+        return statistic_problem(word).replace("did you mean '", f"did you mean '{signal}.")
+    base = word.partition("_")[0]
+    if word and (base in BANDED or is_feature(field)):
+        known = [*known, *(f"{name}.{word}" for name in d.signals)]
+    return (
+        did_you_mean(field, known)
+        or "fields are <signal>.<statistic>, context.<name>, history.<name>, p.<state> or novelty"
+    )
 
 
 def _limits_of_terms(d: Decision) -> Iterator[str]:
@@ -183,12 +224,17 @@ def _limit_of_term(d: Decision, term: Term, where: str) -> Iterator[str]:
     if choices is not None and any(isinstance(c, str | bool) for c in choices):
         yield f"{where}: '{term.field}' is a number; use gt, ge, lt, le or between"
     span = None
-    if scope in d.signals and name in _IN_RANGE:
+    statistic = parse_statistic(name)
+    if scope in d.signals and statistic is not None and statistic.base in _IN_RANGE:
         span = d.signals[scope].range
+    elif scope in d.signals and statistic is not None and statistic.base == "zcr":
+        span = (0.0, 1.0)
     elif scope == "context" and name in d.context:
         span = d.context[name].range
     elif scope == "p":
         span = (0.0, 1.0)
+    elif scope == NOVELTY:
+        span = (0.0, math.inf)
     if span is not None:
         for limit in _limits(term):
             if not span[0] <= limit <= span[1]:

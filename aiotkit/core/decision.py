@@ -92,11 +92,16 @@ class Action(Strict):
 
 
 class Human(Strict):
-    """What asking a person costs, how long the answer takes and how often it is right."""
+    """What asking a person costs, how long the answer takes and how often it is right.
+
+    ``holds_s``: for so long an answer settles the question: in the same doubt the answered action is
+    proposed again instead of another question.
+    """
 
     cost: Annotated[Money, Field(ge=0)]
     delay_s: Wait
     reliability: Share
+    holds_s: Wait = 0.0
 
 
 class Regular(Strict):
@@ -250,9 +255,15 @@ class Outcome(Strict):
 
 
 class Policy(Strict):
-    """How probabilities become an action, once there is a model."""
+    """How probabilities become an action, once there is a model.
+
+    ``margin``: what an action that intervenes, or a question, must be expected to save before it is preferred
+    to waiting for the next look. A table of costs prices waiting as if nobody looked again until the horizon;
+    that a later decision may still act is worth something. Training measures how much; 0 = nothing.
+    """
 
     kind: Literal["expected_cost", "false_alarm_budget"] = "expected_cost"
+    margin: Annotated[Money, Field(ge=0)] = 0.0
     prevalence: Mapping[str, Share] = Field(default={}, max_length=FEW)
     alarms_per_day: NonNegativeFloat | None = None
 

@@ -19,6 +19,7 @@ from aiotkit.core.conditions import (
     Check,
     Condition,
     Memory,
+    Term,
     TermMemory,
     Values,
     check_size,
@@ -26,7 +27,9 @@ from aiotkit.core.conditions import (
     describe,
     fields,
     found,
+    is_timed,
 )
+from aiotkit.core.features import NOVELTY
 from aiotkit.core.strict import Seconds, Strict, Text, Wait
 
 
@@ -74,8 +77,36 @@ class Gate(Strict):
 
     @property
     def needs_model(self) -> bool:
-        """Whether it reads a state's probability, which only a model gives."""
-        return self.require is not None and any(f.startswith("p.") for f in fields(self.require))
+        """Whether it reads a state's probability or the novelty, which only a model gives."""
+        return self.reads_novelty or any(f.startswith("p.") for f in self.fields())
+
+    @property
+    def reads_novelty(self) -> bool:
+        """Whether it reads how far the window lies from those of training."""
+        return NOVELTY in self.fields()
+
+    def fields(self) -> tuple[str, ...]:
+        """The fields that its condition reads, in order, each once."""
+        return () if self.require is None else fields(self.require)
+
+
+#: name of the gate that an engine adds of itself; see ``model_knows``
+MODEL_KNOWS = "model_knows"
+
+
+def model_knows(*, ask: bool) -> Gate:
+    """The gate on a model's novelty where the decision has none: what training never saw is not acted on.
+
+    Args:
+        ask: whether there is a person to ask (the decision's ``human``); otherwise nothing new is ordered.
+    """
+    return Gate(
+        name=MODEL_KNOWS,
+        family="novelty",
+        require=Term(field=NOVELTY, le=1.0),
+        otherwise="ask" if ask else "hold",
+        because="the window is unlike anything in training",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +142,7 @@ class _Compiled:
     allow: GateVerdict
     skip: GateVerdict
     otherwise: Verdict
+    timed: bool
 
 
 class GateKeeper:
@@ -169,6 +201,7 @@ def _compile(gate: Gate) -> _Compiled:
         GateVerdict(gate.name, Verdict.ALLOW, words),
         GateVerdict(gate.name, Verdict.ALLOW, f"judges {', '.join(gate.actions)} only"),
         Verdict.ASK if gate.otherwise == "ask" else Verdict.HOLD,
+        gate.require is not None and is_timed(gate.require),
     )
 
 
@@ -184,7 +217,9 @@ def _judge_one(
 ) -> GateVerdict:
     gate = compiled.gate
     applies = not gate.actions or proposed in gate.actions
-    if compiled.check is not None:  # always evaluated: timed terms must see every sample
+    if compiled.check is not None:
+        if not applies and not compiled.timed:  # timed terms must see every sample
+            return compiled.skip
         truth = compiled.check(values, memory, now_s, updates)
         if not applies:
             return compiled.skip

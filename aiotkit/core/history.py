@@ -99,6 +99,8 @@ def _updated_slope(h: History, s: tuple[float, ...], x: float, now: float) -> tu
 
 def _updated_max(h: History, s: tuple[float, ...], x: float, now: float) -> tuple[float, ...]:
     width = h.over_s / _BUCKETS
+    if s and s[1] + width >= now - h.over_s and now - s[-2] < width:  # no bucket ends, none begins
+        return (now, *s[1:-1], max(s[-1], x))
     pairs = [(a, v) for a, v in zip(s[1::2], s[2::2], strict=True) if a + width >= now - h.over_s]
     if pairs and now - pairs[-1][0] < width:
         pairs[-1] = (pairs[-1][0], max(pairs[-1][1], x))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from aiotkit.core.conditions import All, AnyOf, Node, Term, fields
+from aiotkit.core.conditions import All, AnyOf, Node, Term, fields, is_timed
 
 
 def implies(first: Node, then: Node) -> bool:
@@ -45,7 +45,7 @@ def contradicts_itself(node: Node) -> bool:
         return False
     if any(contradicts_itself(operand) for operand in node.all):
         return True
-    terms = [n for n in node.all if isinstance(n, Term) and not _timed(n)]
+    terms = [n for n in node.all if isinstance(n, Term) and not is_timed(n)]
     return any(_empty(terms, field) for field in {t.field for t in terms})
 
 
@@ -62,7 +62,7 @@ def _empty(terms: Iterable[Term], field: str) -> bool:
 
 
 def _term_implies(first: Term, then: Term) -> bool:
-    if first.field != then.field or _timed(first) or _timed(then):
+    if first.field != then.field or is_timed(first) or is_timed(then):
         return False
     if first.in_ is not None:
         if then.in_ is not None:
@@ -85,10 +85,6 @@ def _span(term: Term) -> tuple[float, float]:
     if term.lt is not None:
         return -math.inf, math.nextafter(term.lt, -math.inf)
     return (term.ge, math.inf) if term.ge is not None else (-math.inf, term.le or 0.0)
-
-
-def _timed(term: Term) -> bool:
-    return bool(term.deadband or term.on_delay_s or term.off_delay_s)
 
 
 def _same_fields(first: Node, then: Node) -> bool:

@@ -134,6 +134,15 @@ class Command:
 
 
 @dataclass(frozen=True, slots=True)
+class Answered:
+    """What a person answered last, and until when that settles the question (``human.holds_s``)."""
+
+    action: str
+    operator: str
+    until_us: int
+
+
+@dataclass(frozen=True, slots=True)
 class EngineState:
     """What one decision hands to the next. Plain, small and recorded."""
 
@@ -142,6 +151,7 @@ class EngineState:
     posture: Posture | None = None
     changes: tuple[Change, ...] = ()
     question: Question | None = None
+    answered: Answered | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +182,8 @@ class Decided:
     """What ``Engine.decide`` found, proposed, and what became of it.
 
     ``proposed`` None = undeterminable, ``ask`` = a human shall decide. ``final`` None = nothing new was
-    ordered; ``in_force`` is the action that holds afterwards, whoever ordered it.
+    ordered; ``in_force`` is the action that holds afterwards, whoever ordered it. ``novelty``: how far the
+    window lies from those of training, 1 = as far as any of them; None where the graph does not say.
     """
 
     features: Mapping[str, float]
@@ -193,10 +204,11 @@ class Decided:
     verify: Draw
     upload: Draw
     state: EngineState
+    novelty: float | None = None
 
     def to_json(self) -> JSON:
-        """The ``out`` part of the record."""
-        return {
+        """The ``out`` part of the record; ``novelty`` is there only where the graph says it."""
+        out = {
             "features": _numbers(self.features),
             "history": _numbers(self.history),
             "p": None if self.p is None else _numbers(self.p),
@@ -216,6 +228,7 @@ class Decided:
             "upload": [self.upload.p, self.upload.u],
             "state": state_to_json(self.state),
         }
+        return out if self.novelty is None else out | {"novelty": plain(self.novelty)}
 
 
 def input_to_json(given: DecisionInput, state: EngineState, window_digest: str) -> JSON:
@@ -281,8 +294,9 @@ def decision_payload(
 
 def state_to_json(state: EngineState) -> JSON:
     """Plain data that ``state_from_json`` turns back into an equal state."""
-    posture = state.posture
-    return {
+    posture, answered = state.posture, state.answered
+    said = {} if answered is None else {"answered": [answered.action, answered.operator, answered.until_us]}
+    return said | {
         "history": {k: list(v) for k, v in state.history.items()},
         "memory": {k: list(v) for k, v in state.memory.items()},
         "posture": None if posture is None else [posture.action, posture.since_us, posture.valid_until_us],
@@ -300,6 +314,7 @@ def state_from_json(data: JSON) -> EngineState:
         posture=None if data["posture"] is None else Posture(*data["posture"]),
         changes=tuple(Change(at, action) for at, action in data["changes"]),
         question=None if question is None else Question(**question),
+        answered=Answered(*data["answered"]) if "answered" in data else None,
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from worlds.bundles import bundle_files
 
 from aiotkit.bundle.engine import Engine
 from aiotkit.core.canonical import canonical_bytes
@@ -140,3 +141,13 @@ def test_bypass_still_decides_and_says_so(engine: Engine) -> None:
     assert (decided.mode, decided.command) == ("bypass", None)
     assert decided.proposed is not None
     assert set(stages) == {"check", "graph", "policy", "gates", "resolve"}
+
+
+def test_G1_nothing_is_bridged_from_nothing() -> None:
+    """Where every sample may be bad and every sample is, the signal is not believed; nothing crashes."""
+    engine = Engine(bundle_files(window={"length_s": 4, "every_s": 4, "max_bad_share": 1.0}))
+    first = given(engine)
+    windows = {**first.windows, "vib": np.full(256, np.nan, dtype=np.float32)}
+    decided, _ = engine.decide(EngineState(), replace(first, windows=windows))
+    assert "vib" in decided.faults
+    assert decided.final == engine.decision.recovery

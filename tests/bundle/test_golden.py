@@ -10,7 +10,7 @@ import pytest
 from worlds.bundles import bundle_files, decision_of
 
 from aiotkit.bundle.engine import Engine
-from aiotkit.bundle.golden import GoldenCase, feature_scale, golden_files, run_golden
+from aiotkit.bundle.golden import GoldenCase, feature_slack, golden_files, run_golden
 from aiotkit.core.canonical import canonical_bytes
 from aiotkit.core.errors import GoldenError
 from aiotkit.release.cases import golden_cases
@@ -136,9 +136,20 @@ def test_a_case_may_follow_another(files: Files) -> None:
         golden_files(files, [cases[0], cases[0]])
 
 
-def test_a_features_scale_follows_its_unit() -> None:
+def test_a_features_slack_follows_its_unit() -> None:
     """Slack is a share of the signal's range, per second for a slope, of one where there is no unit."""
     decision = decision_of()
-    assert feature_scale(decision, "vib.rms") == 100
-    assert feature_scale(decision, "temp.slope") == 150 / 4
-    assert feature_scale(decision, "vib.kurtosis") == 1
+    assert feature_slack(decision, "vib.rms") == pytest.approx(1e-6 * 100)
+    assert feature_slack(decision, "temp.slope") == pytest.approx(1e-6 * 150 / 4)
+    assert feature_slack(decision, "temp.slope_2of2") == pytest.approx(1e-6 * 150 / 2)
+    for word in ("kurtosis", "x_hum_1of2", "x_fed_by.hand"):
+        assert feature_slack(decision, f"vib.{word}") == 1e-6
+
+
+def test_bands_and_crossings_have_a_slack_of_their_own() -> None:
+    """A quarter of a percent of a band's power; two crossings of the samples they are counted in."""
+    decision = decision_of()
+    n = decision.samples("vib")
+    assert feature_slack(decision, "vib.band_3of8") == feature_slack(decision, "vib.env_1of2_1of2") == 1e-3
+    assert 2 / (n - 1) < feature_slack(decision, "vib.zcr") < 3 / (n - 1)
+    assert 2 / (n // 4 - 1) < feature_slack(decision, "vib.zcr_4of4") < 3 / (n // 4 - 1)

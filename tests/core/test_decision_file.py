@@ -142,7 +142,7 @@ WRONG = [
         ["gates", 1, "require", "field"],
         "temperature",
         "gates[1] 'oil_sane': unknown field 'temperature'; fields are <signal>.<statistic>, context.<name>, "
-        "history.<name> or p.<state>",
+        "history.<name>, p.<state> or novelty",
     ),
     (
         ["gates", 1, "require", "between"],
@@ -201,6 +201,21 @@ WRONG = [
         "gates[0] 'running'.actions: unknown action 'slwo'; did you mean 'slow'?",
     ),
     (["human"], GONE, "gates[3] 'few': otherwise: ask needs 'human' (cost, delay_s, reliability)"),
+    (
+        ["gates", 3, "name"],
+        "model_knows",
+        "gates[3] 'model_knows': the name is kept for the gate on 'novelty'; choose another",
+    ),
+    (
+        ["signals", "novelty"],
+        press_guard()["signals"]["oil"],
+        "signals.novelty: the name is reserved for fields of that kind; choose another",
+    ),
+    (
+        ["history", "trend", "of"],
+        "novelty",
+        "history.trend.of: history is kept over features; 'novelty' is none",
+    ),
     (
         ["gates", 3],
         {"name": "again", "min_interval_s": 60},

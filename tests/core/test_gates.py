@@ -11,7 +11,7 @@ from itertools import pairwise
 import pytest
 from pydantic import ValidationError
 
-from aiotkit.core.gates import Change, Gate, GateKeeper, Verdict
+from aiotkit.core.gates import Change, Gate, GateKeeper, Verdict, model_knows
 
 ALLOW, ASK, HOLD, DOUBT = Verdict.ALLOW, Verdict.ASK, Verdict.HOLD, Verdict.INDETERMINATE
 
@@ -256,3 +256,28 @@ def test_a_malformed_gate_is_refused_in_words(gate, message):
     """A gate that cannot work is refused when it is read."""
     with pytest.raises(ValidationError, match=message):
         Gate.model_validate(gate)
+
+
+@pytest.mark.parametrize(("field", "needs"), [("p.worn", True), ("novelty", True), ("oil.mean", False)])
+def test_a_gate_on_what_only_a_model_says_waits_for_one(field, needs):
+    """Probabilities and novelty come from a model; a feature does not."""
+    gate = Gate.model_validate({"name": "g", "require": {"any": [{"field": field, "lt": 1}]}})
+    assert gate.needs_model is needs
+    assert Gate.model_validate({"name": "g", "min_interval_s": 5}).needs_model is False
+
+
+@pytest.mark.parametrize(
+    ("novelty", "verdict"),
+    [(0.0, ALLOW), (1.0, ALLOW), (1.0000001, ASK), (math.nan, DOUBT), (math.inf, DOUBT), (None, DOUBT)],
+)
+def test_the_gate_on_novelty_asks_beyond_training_and_doubts_what_is_no_number(novelty, verdict):
+    """Up to 1 is known, above is asked, and NaN is neither."""
+    assert (
+        GateKeeper([model_knows(ask=True)])
+        .judge("slow", {"novelty": novelty}, {}, (), 0.0, is_change=True)
+        .verdict
+        is verdict
+    )
+    if verdict is ASK:
+        held = GateKeeper([model_knows(ask=False)])
+        assert held.judge("slow", {"novelty": novelty}, {}, (), 0.0, is_change=True).verdict is HOLD

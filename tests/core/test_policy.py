@@ -44,6 +44,7 @@ def table(run, slow, stop):
 
 
 ROWS = st.tuples(MONEY, MONEY)
+OTHER = {"healthy": "worn", "worn": "healthy"}
 
 
 @given(SHARES, ROWS, ROWS, ROWS)
@@ -60,15 +61,16 @@ def test_no_other_action_is_expected_to_cost_less(worn, run, slow, stop):
 def test_a_human_is_asked_exactly_when_that_saves_more_than_it_costs(
     worn, run, slow, stop, cost, reliability
 ):
-    """Asking pays when the informed choice, as often as he is right, beats the blind one by his price."""
+    """Asking pays when what is best for the state he names, right or wrong, saves more than his price."""
     costs = table(run, slow, stop)
     p = {"healthy": 1 - worn, "worn": worn}
     decided = decision(costs, {"cost": cost, "delay_s": 1, "reliability": reliability})
     proposal = least_expected_cost(p, decided)
-    informed = sum(p[s] * min(row[s] for row in costs.values()) for s in p)
+    best = {s: costs[min(costs, key=lambda a: (costs[a][s], a))] for s in p}
+    right, wrong = (sum(p[s] * best[said(s)][s] for s in p) for said in (str, OTHER.__getitem__))
     blind = min(sum(p[s] * row[s] for s in p) for row in costs.values())
-    saving = reliability * (blind - informed)
-    if abs(saving - cost) > 1e-6 * max(1, abs(blind), abs(informed)):
+    saving = blind - (reliability * right + (1 - reliability) * wrong)
+    if abs(saving - cost) > 1e-6 * max(1, abs(blind), abs(right), abs(wrong)):
         assert (proposal.action == ASK) is (saving > cost)
 
 
@@ -140,14 +142,36 @@ def test_the_reason_compares_the_money():
 
 
 def test_the_price_of_a_human_is_what_his_answer_leaves_to_pay():
-    """A human who is always right leaves the least cost of each state; one who never is, the blind choice."""
+    """A human who is always right leaves the least cost of each state; one who never is, the wrong action."""
     costs = table((0, 900), (40, 120), (300, 80))
     p = {"healthy": 0.9, "worn": 0.1}
     human = parse_decision(press_guard()).human
     sure = human.model_copy(update={"reliability": 1.0, "cost": 1.0})
     wild = human.model_copy(update={"reliability": 0.0, "cost": 1.0})
     assert cost_of_asking(p, costs, sure) == pytest.approx(1 + 0.9 * 0 + 0.1 * 80)
-    assert cost_of_asking(p, costs, wild) == pytest.approx(1 + min(expected_costs(p, costs).values()))
+    assert cost_of_asking(p, costs, wild) == pytest.approx(1 + 0.9 * 300 + 0.1 * 900)
+
+
+def test_acting_must_save_the_margin_against_waiting():
+    """With a margin, what intervenes is proposed only when it saves that much against what does not."""
+    document = press_guard() | {"costs": table((0, 900), (40, 120), (300, 80))}
+    document["actions"]["slow"]["intervenes"] = document["actions"]["stop"]["intervenes"] = True
+    document["human"] = {"cost": 1000.0, "delay_s": 60, "reliability": 1.0}
+    p = {"healthy": 0.9, "worn": 0.1}  # run 90, slow 48: 42 are saved
+    for margin, action in ((0.0, "slow"), (41.0, "slow"), (43.0, "run")):
+        judged = parse_decision(document | {"policy": {"kind": "expected_cost", "margin": margin}})
+        assert least_expected_cost(p, judged).action == action
+
+
+def test_a_question_must_save_the_margin_too():
+    """Asking is preferred to waiting only when it saves the margin."""
+    document = press_guard() | {"costs": table((0, 900), (400, 120), (300, 80))}
+    document["actions"]["slow"]["intervenes"] = document["actions"]["stop"]["intervenes"] = True
+    document["human"] = {"cost": 1.0, "delay_s": 60, "reliability": 1.0}
+    p = {"healthy": 0.9, "worn": 0.1}  # run 90, asking 9
+    for margin, action in ((0.0, "ask"), (80.0, "ask"), (82.0, "run")):
+        judged = parse_decision(document | {"policy": {"kind": "expected_cost", "margin": margin}})
+        assert least_expected_cost(p, judged).action == action
 
 
 @given(ROWS, ROWS)
