@@ -13,31 +13,30 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from aiotkit.bundle.engine import Engine
 from aiotkit.core.canonical import digest, utf8_text
-from aiotkit.core.errors import ActuatorError, AiotkitError, SourceError, StorageError
+from aiotkit.core.errors import ActuatorError, AiotkitError, EngineError, SourceError, StorageError
 from aiotkit.core.records import (
     Answer,
+    Decided,
     DecisionInput,
     EngineState,
     OperatorInput,
-    Question,
     RecordType,
     decision_payload,
-    later_us,
     pack_windows,
 )
 from aiotkit.edge.acting import Acting
 from aiotkit.edge.clocks import STANDING, Clock, PacketTimes
 from aiotkit.edge.context import ContextCache
-from aiotkit.edge.health import Health
+from aiotkit.edge.fallback import decide_without
+from aiotkit.edge.health import Counts, Health, status_of
 from aiotkit.edge.keeper import Keeper
 from aiotkit.edge.messages import Message
-from aiotkit.edge.operator import OperatorDesk, Received
+from aiotkit.edge.people import People
 from aiotkit.edge.restore import Restored, fit_state, rewind
-from aiotkit.edge.slots import Slots
 from aiotkit.edge.sources import BadPacket, Packet, Source
 from aiotkit.edge.uplink import FolderUplink
+from aiotkit.edge.ward import Ward
 from aiotkit.edge.windows import Assembler, Gathered
 
 log = logging.getLogger(__name__)
@@ -56,23 +55,12 @@ class Parts:
     clock: Clock
     keeper: Keeper
     acting: Acting
-    desk: OperatorDesk
-    slots: Slots
+    people: People
+    ward: Ward
     health: Health
     uplink: FolderUplink | None
+    counts: Counts
     source_clock: bool
-
-
-@dataclass
-class Counts:
-    """What health tells."""
-
-    packets: int = 0
-    bad_packets: int = 0
-    bad_in_a_row: int = 0
-    time_set: int = 0
-    decided: int = 0
-    last_error: str = ""
 
 
 class Agent:
@@ -85,16 +73,14 @@ class Agent:
 
     def __init__(self, parts: Parts, restored: Restored) -> None:
         self._parts, self._keeper, self._acting = parts, parts.keeper, parts.acting
-        self._journal = parts.keeper.journal
-        self.counts = Counts()
+        self._people, self._ward, self._journal = parts.people, parts.ward, parts.keeper.journal
+        self.counts = parts.counts
         self._state = restored.state
         self._last_end_us = restored.last_end_us
         self._looked_s = self._listened_s = self._bad_noted_s = -_BAD_NOTE_S
         self._decided_at_chores = 0
         parts.clock.advance(restored.last_now_us)
-        self._bundle, self._generation, self._asked = restored.bundle or "", -1, ""
-        self._adopt()
-        self._mend_slots()
+        self._adopted(restored.bundle or "")
         if restored.unfinished is not None:
             self._acting.settle(*restored.unfinished)
         self._state = self._acting.beat(self._state, force=True)
@@ -147,7 +133,7 @@ class Agent:
         self._parts.clock.advance(packet.at_us)
         self._context.feed(packet.context, packet.at_us)
         for gathered in self._assembler.feed(packet):
-            self._decide(gathered, self._said())
+            self._decide(gathered, self._people.said())
 
     def _check_time(self, at_us: int) -> None:
         """Refuse a packet whose time cannot be believed; start anew where several agree on another time."""
@@ -169,7 +155,7 @@ class Agent:
         if self._last_end_us is not None and at_us < self._last_end_us:
             self._state = rewind(self._state, at_us)
         self._last_end_us = None
-        decision = self._engine.decision
+        decision = self._decision
         self._assembler, self._context = Assembler(decision), ContextCache(decision.context)
 
     def _chores(self, *, idle: bool) -> None:
@@ -209,167 +195,127 @@ class Agent:
             operator=operator,
         )
         before = self._state
-        decided, stages = self._engine.decide(before, given)
+        try:
+            decided, stages = self._ward.decide(before, given)
+        except EngineError as error:
+            if self._ward.failed(str(error)):
+                self._adopted(self._bundle)
+                self._decide(gathered, operator)
+            else:
+                self._decide_without(gathered, given, window, str(error))
+            return
+        decide_us = (time.monotonic_ns() - started) / 1e3
         timing = {
             "wall_us": time.time_ns() // 1000,
             "monotonic_us": started // 1000,
-            "decide_us": round((time.monotonic_ns() - started) / 1e3, 1),
+            "decide_us": round(decide_us, 1),
             "stages_us": {name: round(spent, 1) for name, spent in stages.items()},
         }
         self._keeper.append(RecordType.WINDOW, window)
-        named = self._engine.decision
         payload = decision_payload(
             given,
             before,
             decided,
             window_digest=digest(window),
             bundle=self._bundle,
-            decision=(named.id, named.revision),
+            decision=(self._decision.id, self._decision.revision),
             timing=timing,
         )
         kept = self._keeper.append(RecordType.DECISION, payload)
-        self._state = self._acting.carry_out(before, decided, kept, seed, now_us)
-        if operator.override is not None and decided.command is None and not operator.dry_run:
-            self._state = self._acting.let_go(self._state, before.posture, operator.override, seed, kept)
+        self._carry_out(decided, kept, given)
         self.counts.decided += 1
         self._last_end_us = gathered.end_us
         if decided.verify.hit:
-            self._ask_for_check(seed, now_us)
+            self._people.ask_for_check(seed, now_us, self._decision)
+        self._show_question()
+        if self._ward.count(decided, decide_us / 1e3):
+            self._adopted(self._bundle)
+
+    def _decide_without(self, gathered: Gathered, given: DecisionInput, window: bytes, why: str) -> None:
+        """The bundle cannot decide, and no other can: what people say, or recovery."""
+        before = self._state
+        decided = decide_without(self._decision, before, given, why)
+        self._say(why)
+        said: dict[str, Any] = {
+            "kind": "bundle",
+            "bundle": self._ward.digest,
+            "why": why,
+            "window": digest(window),
+        }
+        self._keeper.append(RecordType.WINDOW, window)
+        said |= {"mode": decided.mode, "final": decided.final}
+        kept = self._keeper.append(RecordType.SECURITY, said)
+        self._carry_out(decided, kept, given)
+        self.counts.decided += 1
+        self._last_end_us = gathered.end_us
         self._show_question()
 
-    def _ask_for_check(self, seed: str, now_us: int) -> None:
-        """This decision drew the random check: people are asked what state the machine is in."""
-        until_us = later_us(now_us, self._engine.decision.outcome.horizon_s)
-        question = Question(seed, "inspect", None, until_us, "drawn at random: what state is it in?")
-        try:
-            self._parts.desk.end_checks(now_us)
-            self._parts.desk.ask_for_check(question)
-        except StorageError as error:
-            self._say(str(error))
-
-    def _said(self) -> OperatorInput:
-        return OperatorInput(bypass=self._parts.desk.bypass or self._acting.stopped)
+    def _carry_out(self, decided: Decided, kept: int | None, given: DecisionInput) -> None:
+        before, operator = self._state, given.operator
+        self._state = self._acting.carry_out(before, decided, kept, given.seed, given.now_us)
+        if operator.override is not None and decided.command is None and not operator.dry_run:
+            self._state = self._acting.let_go(
+                self._state, before.posture, operator.override, given.seed, kept
+            )
 
     def _show_question(self) -> None:
-        question = self._state.question
-        if question is not None and self._parts.clock.now_us() > question.until_us:
-            question = None
-        try:
-            fresh = self._parts.desk.publish(question, sorted(self._engine.decision.actions))
-        except StorageError as error:
-            self._say(str(error))
-            return
-        if fresh and question is not None and question.id != self._asked:
-            self._asked = question.id
-            said = {name: getattr(question, name) for name in type(question).__slots__}
-            self._keeper.append(RecordType.QUESTION, {"question": said})
+        self._people.show(self._state.question, self._parts.clock.now_us(), sorted(self._decision.actions))
 
     # -- people
 
     def _listen(self) -> None:
-        now_us = self._parts.clock.now_us()
         try:
-            for received in self._parts.desk.poll(now_us):
-                self._take(received, now_us)
+            for message in self._people.listen(self._parts.clock.now_us()):
+                if message.kind == "stop":
+                    self._state = self._acting.beat(self._state, force=True)
+                elif message.kind != "bypass":
+                    self._decide_for(message)
             self._show_question()
-        except StorageError as error:
-            self._say(str(error))
-
-    def _take(self, received: Received, now_us: int) -> None:
-        message = received.message
-        if message is None:
-            log.warning("inbox/%s: %s", received.name, received.refusal)
-            self._keeper.append(
-                RecordType.SECURITY, {"kind": "operator", "why": received.refusal, **received.to_json()}
-            )
-            self._parts.desk.finish(received)
-            return
-        if message.kind == "stop" and not message.release:
-            self._obey(message, received.envelope)  # a stop waits for no paper
-        kind = RecordType.ANSWER if message.kind == "answer" else RecordType.OVERRIDE
-        self._keeper.append(kind, {"at_us": now_us, **received.to_json()})
-        if not self._keeper.commit():
-            return
-        self._parts.desk.finish(received)
-        if message.kind != "stop" or message.release:
-            self._obey(message, received.envelope)
-
-    def _obey(self, message: Message, envelope: bytes) -> None:
-        try:
-            if message.kind == "stop":
-                self._stop(message, envelope)
-            elif message.kind == "bypass":
-                now_us = self._parts.clock.now_us()
-                self._parts.desk.set_bypass(on=message.on is True, by=message.operator, now_us=now_us)
-            else:
-                self._decide_for(message)
         except (ActuatorError, StorageError) as error:
             self._say(str(error))
-
-    def _stop(self, message: Message, envelope: bytes) -> None:
-        if message.release:
-            self._acting.release(envelope)
-        else:
-            self._acting.stop(message.operator, message.because)
-        self._state = self._acting.beat(self._state, force=True)
 
     def _decide_for(self, message: Message) -> None:
         """An answer or an override: decide at once, on what was seen last."""
         action = str(message.action)
-        if action not in self._engine.decision.actions:
+        if action not in self._decision.actions:
             self._say(f"operator {message.operator}: unknown action '{action[:64]}'")
             return
         latest = self._assembler.latest
         if message.kind == "override":
             seen = latest or self._assembler.blank(self._parts.clock.now_us())
-            self._decide(seen, replace(self._said(), override=action))
+            self._decide(seen, replace(self._people.said(), override=action))
             return
         question = self._state.question
         if question is None or question.id != message.question or latest is None:
             self._say(f"operator {message.operator}: the question '{message.question}' is not open")
             return
         answer = Answer(question.id, action, message.operator, message.at_us)
-        self._decide(latest, replace(self._said(), answer=answer))
+        self._decide(latest, replace(self._people.said(), answer=answer))
 
     # -- bundle, trouble, end
 
     def _look_around(self) -> None:
         """What need not be looked at more than once a second."""
         try:
-            self._parts.desk.forget(self._parts.clock.now_us())
-            if self._parts.slots.generation != self._generation:
-                self._adopt()
+            self._people.forget(self._parts.clock.now_us())
+            if self._ward.renew():
+                self._adopted(self._bundle)
         except AiotkitError as error:
             self._say(str(error))
 
-    def _mend_slots(self) -> None:
-        """Write a lost or damaged pointer again, as long as there is another."""
-        try:
-            self._parts.slots.repair()  # what was wrong is journaled already: it was seen at boot
-        except AiotkitError as error:
-            self._say(f"slots: {error}")
-
-    def _adopt(self) -> None:
-        """Take the bundle that the slots say runs; what was known so far is kept where it fits."""
-        boot = self._parts.slots.boot()
-        first, self._generation = self._generation < 0, boot.generation
-        for event in boot.events:
-            self._keeper.append(RecordType.SECURITY, {"kind": "slots", "event": event.to_json()})
-        if boot.bundle.digest == self._bundle and not first:
-            return
-        self._engine = Engine(boot.bundle.files)
-        decision = self._engine.decision
-        if self._bundle not in ("", boot.bundle.digest):
+    def _adopted(self, before: str) -> None:
+        """The ward has taken a bundle after ``before``; what was known so far is kept where it fits."""
+        self._decision, self._bundle = self._ward.engine.decision, self._ward.digest
+        decision = self._decision
+        if before not in ("", self._bundle):
             self._state = fit_state(self._state, decision)
-        self._bundle = boot.bundle.digest
         self._assembler = Assembler(decision, self._last_end_us)
         self._context = ContextCache(decision.context)
         by_clock = not self._parts.source_clock
         self._times = PacketTimes(decision.window.every_s, self._last_end_us, by_clock=by_clock)
-        self._asked = self._state.question.id if self._state.question is not None else ""
+        self._people.known(self._state.question)
         if self._parts.uplink is not None:
             self._parts.uplink.upload = decision.needs.upload
-        log.info("bundle %s, decision %s revision %d", self._bundle, decision.id, decision.revision)
 
     def _bad_packet(self, error: BadPacket) -> None:
         """Refuse one packet; a source that sends nothing else is no source."""
@@ -388,10 +334,11 @@ class Agent:
             ) from error
 
     def _say(self, trouble: str) -> None:
-        trouble = utf8_text(trouble)
-        if trouble != self.counts.last_error:
-            log.warning("%s", trouble)
-        self.counts.last_error = trouble
+        self.counts.say(trouble)
+
+    def close(self) -> None:
+        """An end in order, which a bundle on probation is not blamed for."""
+        self._ward.close()
 
     def _drain(self, until_s: float) -> None:
         uplink = self._parts.uplink
@@ -426,29 +373,19 @@ class Agent:
             "actuator_error": self._acting.trouble,
             "last_error": counts.last_error,
             "stopped": self._acting.stopped,
-            "bypass": parts.desk.bypass,
-            "bundle": self._bundle,
-            "decision": self._engine.decision.id,
-            "revision": self._engine.decision.revision,
-            "generation": self._generation,
+            "bypass": self._people.bypass,
+            **self._ward.tell(),
             "in_force": None if self._state.posture is None else self._state.posture.action,
             "last_window_end_us": self._last_end_us,
         }
-        parts.health.write({**said, "status": self._status(said)})
+        parts.health.write({**said, "status": status_of(said)})
 
     def _mode(self) -> str:
         if not self._keeper.writable:
             return "stop_actuating"
         if self._acting.stopped:
             return "stopped"
-        return "bypass" if self._parts.desk.bypass else self._engine.decision.autonomy.mode
-
-    @staticmethod
-    def _status(said: dict[str, Any]) -> str:
-        if said["journal_error"] or said["actuator_error"]:
-            return "red"
-        doubts = ("uplink_error", "source_error", "bad_packets", "time_set")
-        return "yellow" if any(said[doubt] for doubt in doubts) else "green"
+        return "bypass" if self._people.bypass else self._decision.autonomy.mode
 
     @property
     def state(self) -> EngineState:

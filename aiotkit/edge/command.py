@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from aiotkit.edge.config import DeviceConfig
     from aiotkit.edge.disk import Disk
     from aiotkit.edge.link import ActuatorLink
+    from aiotkit.edge.slots import Slots
 
 _QUESTION = frozenset({"id", "kind", "proposed", "reason", "actions"})
 _EXAMPLES = """examples:
@@ -30,6 +31,7 @@ _EXAMPLES = """examples:
   aiotkit-edge run --state /var/lib/aiotkit             decide until the source ends
   aiotkit-edge install bearing-7.aiot --state DIR       verify, try and commit a signed bundle
   aiotkit-edge status --state DIR --json                what runs, and how it is
+  aiotkit-edge readmit --state DIR sha256:…             try a bundle again that failed its probation here
   aiotkit-edge ask --state DIR                          the questions that are open
   aiotkit-edge answer ID stop --state DIR --key anna.key --operator anna
   aiotkit-edge override run --state DIR --key anna.key --operator anna
@@ -80,7 +82,9 @@ def _parser() -> argparse.ArgumentParser:
     install = add("install", _install, "Verify a bundle, try its golden cases here, and make it what runs.")
     install.add_argument("bundle", type=Path, metavar="FILE", help="a signed bundle (.aiot)")
     add("rollback", _rollback, "Run the previous bundle again; the floor stays.")
-    add("status", _status, "What runs, what a rollback would run, and the agent's health.")
+    readmit = add("readmit", _readmit, "Let a bundle that failed its probation here be installed again.")
+    readmit.add_argument("bundle", metavar="DIGEST", help="which, as 'status' lists it")
+    add("status", _status, "What runs and how: probation, refused bundles, the agent and its health.")
     add("ask", _ask, "List the questions that wait for a person.")
     answer = _signed(add("answer", _answer, "Answer a question."))
     answer.add_argument("question", metavar="ID", help="the question's id, as 'ask' lists it")
@@ -126,10 +130,15 @@ def _until_told() -> Callable[[], bool]:
 
 def _run(arguments: argparse.Namespace) -> int:
     from aiotkit.edge.build import open_agent
+    from aiotkit.edge.watch import Watch
 
-    told = _until_told()
-    with open_agent(arguments.state, _config(arguments)) as agent:
-        agent.run(told, drain_s=arguments.drain_s)
+    told, watch = _until_told(), Watch()
+    watch.start()
+    try:
+        with open_agent(arguments.state, _config(arguments), watch=watch) as agent:
+            agent.run(told, drain_s=arguments.drain_s)
+    finally:
+        watch.stop()
     return 0
 
 
@@ -141,12 +150,11 @@ def _actuator(arguments: argparse.Namespace) -> int:
 
 
 def _install(arguments: argparse.Namespace) -> int:
-    from aiotkit.edge.build import open_slots, read_trust
-    from aiotkit.edge.disk import RealDisk
+    from aiotkit.edge.watch import watched
 
-    config = _config(arguments)
-    slots = open_slots(RealDisk(arguments.state), read_trust(arguments.state, config), config)
-    bundle = slots.install(_archive(arguments.bundle))
+    slots, archive = _slots(arguments), _archive(arguments.bundle)
+    with watched():
+        bundle = slots.install(archive)
     decision = bundle.manifest.decision
     said = {"bundle": bundle.digest, "decision": decision.id, "revision": decision.revision}
     text = f"installed {bundle.digest}: {decision.id} revision {decision.revision}"
@@ -175,36 +183,40 @@ def _archive(path: Path) -> bytes:
 
 
 def _rollback(arguments: argparse.Namespace) -> int:
-    from aiotkit.edge.build import open_slots, read_trust
-    from aiotkit.edge.disk import RealDisk
+    from aiotkit.edge.watch import watched
 
-    config = _config(arguments)
-    bundle = open_slots(RealDisk(arguments.state), read_trust(arguments.state, config), config).rollback()
+    slots = _slots(arguments)
+    with watched():
+        bundle = slots.rollback()
     _say({"bundle": bundle.digest}, f"rolled back to {bundle.digest}", arguments)
     return 0
 
 
-def _status(arguments: argparse.Namespace) -> int:
-    from dataclasses import asdict
+def _readmit(arguments: argparse.Namespace) -> int:
+    slots = _slots(arguments)
+    denial = slots.trials.denial(arguments.bundle)
+    if denial is None:
+        known = ", ".join(one.bundle for one in slots.trials.denied) or "none"
+        raise AiotkitError(f"readmit: {arguments.bundle[:80]}", expected="a bundle refused here", found=known)
+    slots.readmit(denial.bundle)
+    _say({"bundle": denial.bundle}, f"{denial.bundle} may be installed again", arguments)
+    return 0
 
+
+def _slots(arguments: argparse.Namespace) -> Slots:
     from aiotkit.edge.build import open_slots, read_trust
     from aiotkit.edge.disk import RealDisk
-    from aiotkit.edge.health import HEALTH_FILE, read_health
 
     config = _config(arguments)
-    slots = open_slots(RealDisk(arguments.state), read_trust(arguments.state, config), config).status()
-    health = read_health(arguments.state)
-    no_health = "cannot be read" if (arguments.state / HEALTH_FILE).exists() else "the agent never ran"
-    said = {"device": config.device, "slots": asdict(slots), "health": health}
-    active = slots.active
-    lines = [
-        f"device    {config.device} at {config.site}",
-        "bundle    " + ("none" if active is None else f"{active.decision} revision {active.revision}"),
-        *(f"warning   {event.detail}" for event in slots.events),
-        *(f"{name:<24}{value}" for name, value in (health or {"health": no_health}).items()),
-    ]
-    _say(said, "\n".join(lines), arguments)
-    return 0 if active is not None else 1
+    return open_slots(RealDisk(arguments.state), read_trust(arguments.state, config), config)
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    from aiotkit.edge.status import look, status_lines
+
+    said = look(arguments.state, _config(arguments), _slots(arguments))
+    _say(said, "\n".join(status_lines(said)), arguments)
+    return 0 if said["slots"]["active"] is not None else 1
 
 
 def _ask(arguments: argparse.Namespace) -> int:

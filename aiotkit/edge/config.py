@@ -6,15 +6,16 @@ Paths are relative to that folder. ``actuator.json`` is in ``edge.envelope``: an
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from aiotkit.bundle.document import parse_document
 from aiotkit.core.errors import ConfigError
 from aiotkit.core.strict import Strict
 
 DEVICE_FILE = "device.json"
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class JournalConfig(Strict):
@@ -37,6 +38,30 @@ class ActuatorPlace(Strict):
     socket: str = Field(default="actuator.sock", min_length=1)
 
 
+class ProbationRules(Strict):
+    """What a new bundle must keep to; ``probation`` in ``device.json``.
+
+    ``decisions``: so many, in order, and it has passed. ``least``: none is judged by fewer. ``starts``: it
+    goes back at the next start after so many that nobody ended in order (crashed, killed, power gone).
+    ``hang_s``: a decision that takes so long, or three deadlines if that is longer, ends the process; it
+    holds after the probation too.
+    """
+
+    decisions: PositiveInt = 96
+    least: PositiveInt = 12
+    max_undecided_share: Share = 0.2
+    max_novel_share: Share = 0.5
+    max_late_share: Share = 0.05
+    starts: PositiveInt = 3
+    hang_s: PositiveFloat = 5.0
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.least > self.decisions:
+            raise ValueError(f"least must be at most decisions ({self.decisions}); found {self.least}")
+        return self
+
+
 class DeviceConfig(Strict):
     """``device.json``.
 
@@ -56,6 +81,7 @@ class DeviceConfig(Strict):
     clock: Literal["system", "source"] = "system"
     journal: JournalConfig = JournalConfig()
     actuator: ActuatorPlace | None = ActuatorPlace()
+    probation: ProbationRules = ProbationRules()
 
 
 def read_config(state: Path) -> DeviceConfig:

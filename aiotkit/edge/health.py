@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aiotkit.core.canonical import canonical_bytes
+from aiotkit.core.canonical import canonical_bytes, utf8_text
 from aiotkit.edge.wire import loads
 
 log = logging.getLogger(__name__)
@@ -23,6 +24,33 @@ def read_health(state: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None
+
+
+@dataclass
+class Counts:
+    """What the agent counts for the health file."""
+
+    packets: int = 0
+    bad_packets: int = 0
+    bad_in_a_row: int = 0
+    time_set: int = 0
+    decided: int = 0
+    last_error: str = ""
+
+    def say(self, trouble: str) -> None:
+        """Tell trouble once, in the log, and keep it for the health file."""
+        trouble = utf8_text(trouble)
+        if trouble != self.last_error:
+            log.warning("%s", trouble)
+        self.last_error = trouble
+
+
+def status_of(said: Mapping[str, Any]) -> str:
+    """A traffic light for everything the file says."""
+    if said["journal_error"] or said["actuator_error"] or said["bundle_error"]:
+        return "red"
+    doubts = ("uplink_error", "source_error", "bad_packets", "time_set", "rolled_back")
+    return "yellow" if any(said[doubt] for doubt in doubts) else "green"
 
 
 class Health:

@@ -47,8 +47,22 @@ class Pointer(Strict):
 
     def encode(self) -> bytes:
         """The bytes of the pointer file."""
-        body = canonical_bytes(self.model_dump(mode="json"))
-        return digest(body).encode() + b"\n" + body
+        return seal(canonical_bytes(self.model_dump(mode="json")))
+
+
+def seal(body: bytes) -> bytes:
+    """A small file that knows when it is damaged: the digest of what follows, a line feed, the body."""
+    return digest(body).encode() + b"\n" + body
+
+
+def unseal(data: bytes, name: str, most: int) -> bytes:
+    """The body of a sealed file of at most ``most`` bytes; ``IntegrityError`` when it is damaged."""
+    line, newline, body = data.partition(b"\n")
+    if not newline or len(data) > most or digest(body).encode() != line:
+        raise IntegrityError(
+            f"{name} is damaged", expected="content with the hash in its first line", found=repr(data[:24])
+        )
+    return body
 
 
 def decode_pointer(data: bytes, name: str) -> Pointer:
@@ -64,11 +78,7 @@ def decode_pointer(data: bytes, name: str) -> Pointer:
     >>> decode_pointer(Pointer(generation=0, floor=7).encode(), "ptr0").floor
     7
     """
-    line, newline, body = data.partition(b"\n")
-    if not newline or len(data) > MAX_POINTER_BYTES or digest(body).encode() != line:
-        raise IntegrityError(
-            f"{name} is damaged", expected="content with the hash in its first line", found=repr(data[:24])
-        )
+    body = unseal(data, name, MAX_POINTER_BYTES)
     try:
         return Pointer.model_validate(json.loads(body))
     except (ValueError, RecursionError) as error:  # pydantic's too

@@ -16,10 +16,10 @@ from aiotkit.edge.pointers import SlotNumber
 class SlotEvent:
     """Something found wrong while booting, for the journal (a security record).
 
-    ``kind``: ``pointer-missing``, ``pointer-damaged`` or ``slot-refused``.
+    ``kind``: ``pointer-missing``, ``pointer-damaged``, ``slot-refused`` or ``trials-damaged``.
     """
 
-    kind: Literal["pointer-missing", "pointer-damaged", "slot-refused"]
+    kind: Literal["pointer-missing", "pointer-damaged", "slot-refused", "trials-damaged"]
     detail: str
 
     def to_json(self) -> JSON:

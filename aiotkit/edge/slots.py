@@ -1,64 +1,37 @@
 """Two slots for bundles: a new one is staged, tried and committed beside the one that runs.
 
 On the disk, under ``slots/``: the archives ``slot0.aiot`` and ``slot1.aiot``, the pointers ``ptr0`` and
-``ptr1`` (see ``edge.pointers``), the file ``lock``, and ``staged.aiot`` or ``*.new`` while an install
-runs. The pointer with the highest generation whose hash is right and whose archive verifies in full says
-what runs. Nothing that runs is ever written to: a new archive is written aside, read back, verified and
-tried on its golden cases before it takes the other slot's name, and the pointer that names it is never
-written over the one in force. An install that raises leaves the old bundle running; one that returns has
-the new one running.
+``ptr1`` (see ``edge.pointers``), ``trials`` (see ``edge.trials``), the file ``lock``, and ``staged.aiot``
+or ``*.new`` while an install runs. The pointer with the highest generation whose hash is right and whose
+archive verifies in full says what runs. Nothing that runs is ever written to: a new archive is written aside,
+read back, verified and tried on its golden cases before it takes the other slot's name, and the pointer that
+names it is never written over the one in force. An install that raises leaves the old bundle running; one
+that returns has the new one running.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Self
 
 from aiotkit.bundle.engine import Engine
 from aiotkit.bundle.golden import run_golden
-from aiotkit.bundle.manifest import MAX_BYTES
 from aiotkit.bundle.trust import Trust
-from aiotkit.bundle.verify import Expectation, VerifiedBundle, verify_bundle, verify_signed
-from aiotkit.core.canonical import digest
-from aiotkit.core.errors import AiotkitError, BundleError, IntegrityError, SlotError, StorageError
+from aiotkit.bundle.verify import Expectation, VerifiedBundle, verify_bundle
+from aiotkit.core.canonical import digest, utf8_text
+from aiotkit.core.errors import AiotkitError, BundleError, GoldenError, SlotError, StorageError
 from aiotkit.edge.disk import ASIDE, Disk, make_folder
 from aiotkit.edge.disk import replace as replace_file
-from aiotkit.edge.pointers import MAX_POINTER_BYTES, Content, Pointer, SlotNumber, decode_pointer
+from aiotkit.edge.pointers import Content, Pointer, SlotNumber
+from aiotkit.edge.probation import Trial
+from aiotkit.edge.slot_look import ARCHIVES, FOLDER, POINTERS, TRIALS, Look, SlotReader, content_of
 from aiotkit.edge.slot_state import Boot, SlotEvent, SlotState, Status, check_counter
+from aiotkit.edge.trials import MAX_WORDS, Denied, Trials
 
-FOLDER = "slots"
 LOCK = f"{FOLDER}/lock"
 STAGED = f"{FOLDER}/staged.aiot"
-POINTERS = (f"{FOLDER}/ptr0", f"{FOLDER}/ptr1")
-ARCHIVES = (f"{FOLDER}/slot0.aiot", f"{FOLDER}/slot1.aiot")
-_LOOKS = 3  # an installer in another process may commit twice at most between two looks
-
-
-@dataclass(frozen=True, slots=True)
-class _Look:
-    """The pointers that can be read (by number), what runs, and what was found wrong."""
-
-    pointers: dict[SlotNumber, Pointer]
-    running: tuple[SlotNumber, VerifiedBundle] | None
-    floor: int
-    events: tuple[SlotEvent, ...]
-
-    @property
-    def generation(self) -> int:
-        return max((p.generation for p in self.pointers.values()), default=0)
-
-    @property
-    def keep(self) -> SlotNumber:
-        """The pointer that stays: the one in force, else the newest."""
-        if self.running is not None:
-            return self.running[0]
-        return max(self.pointers, key=lambda n: self.pointers[n].generation, default=0)
-
-    @property
-    def kept(self) -> Pointer:
-        return self.pointers.get(self.keep, Pointer(generation=0, floor=self.floor))
 
 
 class Slots:
@@ -67,6 +40,7 @@ class Slots:
     def __init__(self, disk: Disk, trust: Trust, expectation: Expectation) -> None:
         self._disk, self._trust = disk, trust
         self._here = replace(expectation, floor=0)
+        self._reader = SlotReader(disk, trust, self._here)
 
     @classmethod
     def open(cls, disk: Disk, trust: Trust, expectation: Expectation) -> Self:
@@ -85,7 +59,7 @@ class Slots:
         Raises:
             SlotError: no slot holds a bundle that verifies; every reason is in the message.
         """
-        look = self._look()
+        look = self._reader.look()
         if look.running is None:
             reasons = "; ".join(event.detail for event in look.events) or "no bundle was ever installed"
             raise SlotError(
@@ -94,7 +68,7 @@ class Slots:
                 do="Install a signed bundle: aiotkit-edge install FILE.",
             )
         number, bundle = look.running
-        return Boot(bundle, _content(look.pointers[number]).slot, look.generation, look.events)
+        return Boot(bundle, content_of(look.pointers[number]).slot, look.generation, look.events)
 
     def active(self) -> VerifiedBundle:
         """The bundle that runs; raises as ``boot``, which also tells what is wrong."""
@@ -103,22 +77,22 @@ class Slots:
     @property
     def floor(self) -> int:
         """The highest release counter this device has passed; no lower one is installed again."""
-        return self._floor(self._pointers()[0])
+        return self._reader.floor(self._reader.pointers()[0])
 
     @property
     def generation(self) -> int:
         """Grows by one with every install or rollback; cheap to poll."""
-        return max((p.generation for p in self._pointers()[0].values()), default=0)
+        return max((p.generation for p in self._reader.pointers()[0].values()), default=0)
 
     def status(self) -> Status:
         """Everything at once; never raises for what is wrong with bundles, but says it in ``events``."""
-        look = self._look()
+        look = self._reader.look()
         running = previous = None
         if look.running is not None:
             number, bundle = look.running
             running = _state(look.pointers[number], bundle)
             with suppress(SlotError):
-                pointer, bundle = self._previous(look)
+                pointer, bundle = self._reader.previous(look)
                 previous = _state(pointer, bundle)
         return Status(running, previous, look.generation, look.floor, look.events)
 
@@ -135,7 +109,7 @@ class Slots:
         same install may be tried again.
         """
         with self._writer():
-            look = self._look()
+            look = self._reader.look()
             if look.running is not None and look.running[1].archive == archive:
                 self._even_out(look)
                 return look.running[1]
@@ -143,10 +117,13 @@ class Slots:
             if look.running is not None and look.running[1].digest == bundle.digest:
                 self._even_out(look)
                 return look.running[1]
-            check_counter(bundle.manifest.release_counter, bundle.digest, look.floor, self._passed(look))
+            _check_denial(look, bundle)
+            check_counter(
+                bundle.manifest.release_counter, bundle.digest, look.floor, self._reader.known(look)
+            )
             with self._cleaned_up():
                 staged = self._stage(archive, look.floor)
-                run_golden(Engine(staged.files), staged.files)
+                _try(staged)
                 self._commit(look, _free_slot(look), staged, staged=True)
             return staged
 
@@ -159,12 +136,64 @@ class Slots:
             StorageError: the disk refused, or another writer is at work.
         """
         with self._writer():
-            look = self._look()
-            pointer, bundle = self._previous(look)
-            run_golden(Engine(bundle.files), bundle.files)
+            look = self._reader.look()
+            pointer, bundle = self._reader.previous(look)
+            _try(bundle)
             with self._cleaned_up():
-                self._commit(look, _content(pointer).slot, bundle, staged=False)
+                self._commit(look, content_of(pointer).slot, bundle, staged=False)
             return bundle
+
+    @property
+    def trials(self) -> Trials:
+        """What is remembered of probations."""
+        return self._reader.trials()[0]
+
+    def note_trial(self, trial: Trial) -> None:
+        """Remember how a probation stands; ``StorageError`` when the disk refuses or a writer is at work."""
+        self._change_trials(lambda trials: trials.on(trial))
+
+    def note_passed(self, bundle: str) -> None:
+        """Remember that a bundle has passed its probation; raises as ``note_trial``."""
+        self._change_trials(lambda trials: trials.done(bundle))
+
+    def readmit(self, bundle: str) -> None:
+        """Let a bundle that failed here be installed again; raises as ``note_trial``."""
+        self._change_trials(lambda trials: trials.readmit(bundle))
+
+    def give_up(self, why: str) -> VerifiedBundle:
+        """Refuse what runs from now on, and run the previous release again.
+
+        The refusal is durable first: if the power goes in between, the next start finds that what runs is
+        refused, and gives it up again.
+
+        Raises:
+            SlotError, GoldenError, StorageError: as ``rollback``. What runs then runs on, and without a way
+                back it is not refused either.
+        """
+        with self._writer():
+            look = self._reader.look()
+            pointer, bundle = self._reader.previous(look)
+            assert look.running is not None  # or there was no way back
+            _try(bundle)
+            failed = look.running[1]
+            denial = Denied(
+                bundle=failed.digest,
+                release_counter=failed.manifest.release_counter,
+                why=utf8_text(why)[:MAX_WORDS],
+            )
+            with self._cleaned_up():
+                if look.trials.denial(failed.digest) is None:
+                    replace_file(self._disk, TRIALS, look.trials.deny(denial).encode())
+                self._commit(look, content_of(pointer).slot, bundle, staged=False)
+            return bundle
+
+    def _change_trials(self, change: Callable[[Trials], Trials]) -> None:
+        with self._writer():
+            before = self._reader.trials()[0]
+            after = change(before)
+            if after != before:
+                with self._cleaned_up():
+                    replace_file(self._disk, TRIALS, after.encode())
 
     def repair(self) -> tuple[SlotEvent, ...]:
         """Write again what can be: a lost or damaged pointer (as keeper of the floor), leftovers removed.
@@ -173,7 +202,7 @@ class Slots:
             What was found wrong. A slot that is refused needs a new install.
         """
         with self._writer():
-            look = self._look()
+            look = self._reader.look()
             self._even_out(look)
             return look.events
 
@@ -209,7 +238,7 @@ class Slots:
         data = self._disk.read(STAGED, 0, len(archive) + 1)
         return verify_bundle(data, self._trust, replace(self._here, floor=floor))
 
-    def _commit(self, look: _Look, slot: SlotNumber, bundle: VerifiedBundle, *, staged: bool) -> None:
+    def _commit(self, look: Look, slot: SlotNumber, bundle: VerifiedBundle, *, staged: bool) -> None:
         """Make a bundle what runs: its slot and the floor in the old pointer first, last the new pointer.
 
         All is written aside before the first name changes, so that a full disk changes nothing.
@@ -236,7 +265,7 @@ class Slots:
         self._disk.write(path + ASIDE, pointer.encode())
         self._disk.sync(path + ASIDE)
 
-    def _even_out(self, look: _Look) -> None:
+    def _even_out(self, look: Look) -> None:
         """Both pointers readable and with the same floor, so that losing either loses nothing."""
         if not look.floor:
             return
@@ -248,111 +277,31 @@ class Slots:
                 evened = wanted.model_copy(update={"floor": look.floor})
                 replace_file(self._disk, POINTERS[number], evened.encode())
 
-    def _look(self) -> _Look:
-        for _ in range(_LOOKS):
-            pointers, events = self._pointers()
-            running, refused = self._running(pointers)
-            # a refusal may only mean that an installer was faster: it counts if the pointers stand still
-            if not refused or self._pointers()[0] == pointers:
-                break
-        return _Look(pointers, running, self._floor(pointers), (*events, *refused))
 
-    def _running(
-        self, pointers: dict[SlotNumber, Pointer]
-    ) -> tuple[tuple[SlotNumber, VerifiedBundle] | None, list[SlotEvent]]:
-        refused: list[SlotEvent] = []
-        for number in sorted(pointers, key=lambda n: pointers[n].generation, reverse=True):
-            pointer = pointers[number]
-            if pointer.content is None:
-                continue
-            try:
-                return (number, self._verified(pointer.content)), refused
-            except (BundleError, StorageError) as error:
-                detail = f"generation {pointer.generation} in slot {pointer.content.slot}: {error}"
-                refused.append(SlotEvent("slot-refused", detail))
-        return None, refused
-
-    def _verified(self, content: Content) -> VerifiedBundle:
-        """What a slot holds, if it is exactly what the pointer says and verifies in full."""
-        name = ARCHIVES[content.slot]
-        if self._disk.size(name) != content.size:
-            raise IntegrityError(
-                name, expected=f"{content.size} bytes", found=str(self._disk.size(name) or "nothing")
-            )
-        data = self._disk.read(name, 0, content.size)
-        if digest(data) != content.archive:
-            raise IntegrityError(name, expected=content.archive, found=digest(data))
-        bundle = verify_bundle(data, self._trust, self._here)
-        if bundle.digest != content.bundle:
-            raise IntegrityError(f"{name}: bundle", expected=content.bundle, found=bundle.digest)
-        return bundle
-
-    def _previous(self, look: _Look) -> tuple[Pointer, VerifiedBundle]:
-        """The way back: the other pointer's bundle, if it verifies and is not newer than what runs."""
-        other: SlotNumber = 1 if look.keep == 0 else 0
-        pointer = look.pointers.get(other)
-        if look.running is None or pointer is None or pointer.content is None:
-            raise SlotError("nothing to roll back to", found="no other bundle was installed on this device")
-        try:
-            bundle = self._verified(pointer.content)
-        except (BundleError, StorageError) as error:
-            raise SlotError("nothing to roll back to: the other slot is refused", found=str(error)) from error
-        counter, mine = bundle.manifest.release_counter, look.running[1].manifest.release_counter
-        if counter > mine:
-            raise SlotError(
-                "nothing to roll back to",
-                expected=f"a release counter of at most {mine}, which runs",
-                found=f"{counter} in the other slot: this device was rolled back already",
-                do="To return to the newer release, install it again.",
-            )
-        return pointer, bundle
-
-    def _passed(self, look: _Look) -> dict[str, int | None]:
-        """Every bundle that pointers or archives name: digest -> release counter, None where it is lost."""
-        found: dict[str, int | None] = {p.content.bundle: None for p in look.pointers.values() if p.content}
-        for name in ARCHIVES:
-            with suppress(AiotkitError):  # an empty or damaged slot proves nothing
-                bundle = verify_signed(self._disk.read(name, 0, MAX_BYTES + 1), self._trust)
-                found[bundle.digest] = bundle.manifest.release_counter
-        return found
-
-    def _pointers(self) -> tuple[dict[SlotNumber, Pointer], list[SlotEvent]]:
-        found: dict[SlotNumber, Pointer] = {}
-        events: list[SlotEvent] = []
-        numbers: tuple[SlotNumber, ...] = (0, 1)
-        for number in numbers:
-            path = POINTERS[number]
-            try:
-                if self._disk.size(path) is None:
-                    events.append(SlotEvent("pointer-missing", f"{path} is missing"))
-                else:
-                    data = self._disk.read(path, 0, MAX_POINTER_BYTES + 1)
-                    found[number] = decode_pointer(data, path)
-            except (IntegrityError, StorageError) as error:
-                events.append(SlotEvent("pointer-damaged", str(error)))
-        used = set(self._disk.list(FOLDER)) & {
-            name.removeprefix(f"{FOLDER}/") for name in (*POINTERS, *ARCHIVES)
-        }
-        return found, events if used else []
-
-    def _floor(self, pointers: dict[SlotNumber, Pointer]) -> int:
-        """The highest floor either pointer keeps; without pointers, what the slots themselves prove."""
-        if pointers:
-            return max(pointer.floor for pointer in pointers.values())
-        proven = [0]
-        for name in ARCHIVES:
-            with suppress(AiotkitError):  # an empty or damaged slot proves nothing
-                data = self._disk.read(name, 0, MAX_BYTES + 1)
-                proven.append(verify_bundle(data, self._trust, self._here).manifest.release_counter)
-        return max(proven)
+def _check_denial(look: Look, bundle: VerifiedBundle) -> None:
+    denial = look.trials.denial(bundle.digest)
+    if denial is not None:
+        raise BundleError(
+            f"bundle {bundle.digest}: it failed its probation on this device",
+            found=denial.why,
+            do="Release a better one with a higher counter, or let this one be tried again: "
+            "aiotkit-edge readmit.",
+        )
 
 
-def _content(pointer: Pointer) -> Content:
-    assert pointer.content is not None  # only pointers with content are ever chosen
-    return pointer.content
+def _try(bundle: VerifiedBundle) -> None:
+    """Run a bundle's golden cases; whatever goes wrong inside its graph is a refusal."""
+    try:
+        run_golden(Engine(bundle.files), bundle.files)
+    except AiotkitError:
+        raise
+    except Exception as error:
+        raise GoldenError(
+            "bundle: its golden cases cannot be run here", found=repr(error)[:MAX_WORDS]
+        ) from error
 
 
-def _free_slot(look: _Look) -> SlotNumber:
+def _free_slot(look: Look) -> SlotNumber:
     """The slot that does not run."""
     content = look.kept.content
     return 1 if content is not None and content.slot == 0 else 0
@@ -361,7 +310,7 @@ def _free_slot(look: _Look) -> SlotNumber:
 def _state(pointer: Pointer, bundle: VerifiedBundle) -> SlotState:
     decision = bundle.manifest.decision
     return SlotState(
-        _content(pointer).slot,
+        content_of(pointer).slot,
         pointer.generation,
         bundle.digest,
         decision.id,

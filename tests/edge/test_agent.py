@@ -340,7 +340,7 @@ def test_a_drawn_decision_asks_people_to_look(tmp_path):
         assert first["until_us"] == one._parts.clock.now_us() + day * S
         steps(one)
         assert len(asked_of(state, "inspect")) == 2
-        one._parts.desk.end_checks(first["until_us"])
+        one._people._desk.end_checks(first["until_us"])
         assert len(asked_of(state, "inspect")) == 1
 
 
@@ -835,7 +835,7 @@ def test_G7_a_message_journaled_but_not_obeyed_is_obeyed_after_the_power_comes_b
     with agent(state, packet(0)) as (one, source):
         run_out(one, source)
         name = say(state, "override", packet(0).at_us, action="slow")
-        (received,) = one._parts.desk.poll(packet(0).at_us)
+        (received,) = one._people._desk.poll(packet(0).at_us)
         said = {"at_us": packet(0).at_us, **received.to_json()}
         one._keeper.append(RecordType.OVERRIDE, said)
         assert one._keeper.commit()
@@ -850,11 +850,11 @@ def test_a_span_beyond_all_time_stops_nothing(tmp_path):
     """A horizon of 1e303 s asks people to look until the last instant there is."""
     state = make_device(tmp_path)
     with agent(state, packet(0)) as (one, _):
-        decision = one._engine.decision
-        one._engine.decision = decision.model_copy(
-            update={"outcome": decision.outcome.model_copy(update={"horizon_s": 1e303})}
+        decision = one._decision
+        longest = decision.outcome.model_copy(update={"horizon_s": 1e303})
+        one._people.ask_for_check(
+            "pump-1/x/1", packet(0).at_us, decision.model_copy(update={"outcome": longest})
         )
-        one._ask_for_check("pump-1/x/1", packet(0).at_us)
     (asked,) = asked_of(state, "inspect")
     assert asked["until_us"] == MAX_US
 

@@ -13,10 +13,23 @@ from typing import Any
 
 import pytest
 from worlds.bundles import signed_archive, signing_key, trust_and_keys
-from worlds.device import DEVICE, bundle, driven, edge, make_device, packet, say, write_packets
+from worlds.device import (
+    DEVICE,
+    ListSource,
+    bundle,
+    driven,
+    edge,
+    install,
+    make_device,
+    packet,
+    say,
+    write_packets,
+)
 
 from aiotkit.core.records import RecordType
+from aiotkit.edge.build import open_agent, open_slots, read_trust
 from aiotkit.edge.command import main
+from aiotkit.edge.config import read_config
 from aiotkit.edge.disk import RealDisk
 from aiotkit.edge.journal import Journal
 from aiotkit.edge.latches import STOP_FILE
@@ -362,3 +375,60 @@ def test_the_inbox_is_where_the_agent_looks(tmp_path):
     state = make_device(tmp_path)
     identity = say(state, "override", 0, action="run")
     assert (state / INBOX / f"{identity}.json").exists()
+
+
+def agent_line(capsys: pytest.CaptureFixture[str], state: Path) -> str:
+    capsys.readouterr()
+    main(["status", "--state", str(state)])
+    (line,) = [one for one in capsys.readouterr().out.splitlines() if one.startswith("agent ")]
+    return line
+
+
+def test_status_says_whether_an_agent_runs(tmp_path, capsys):
+    """Before, while and after one runs, and when it has gone silent; the lock is left alone."""
+    state = make_device(tmp_path)
+    assert "the agent never ran" in agent_line(capsys, state)
+    with running(state, "run", stdin=subprocess.PIPE, stdout=subprocess.PIPE) as agent:
+        wait_for((state / "health.json").exists)
+        assert agent_line(capsys, state).endswith("runs")
+        health = json.loads((state / "health.json").read_bytes())
+        agent.send_signal(signal.SIGSTOP)
+        (state / "health.json").write_text(json.dumps(health | {"wall_us": health["wall_us"] - 90_000_000}))
+        assert "runs, and has said nothing for 9" in agent_line(capsys, state)
+        agent.kill()
+        agent.wait()
+    assert "is not running; what follows is 9" in agent_line(capsys, state)
+    assert main(["status", "--state", str(state), "--json"]) == 0
+    shown = said(capsys)
+    assert shown["agent"]["running"] is False
+    assert shown["health"]["status"] == health["status"]
+
+
+def test_status_shows_the_probation_and_what_was_refused(tmp_path, capsys):
+    """How far a new bundle is, what was refused and why; readmit takes the digest that is shown."""
+    state = make_device(tmp_path)
+    install(state, bundle(2, revision=2))
+    with open_agent(state, read_config(state), source=ListSource(packet(0), packet(1))) as agent:
+        agent.step()
+        agent.step()
+    assert main(["status", "--state", str(state)]) == 0
+    out = capsys.readouterr().out
+    assert "on probation: 2 of 96 decisions, 0 undecided, 0 novel, 0 late; 0 starts without" in out
+    config = read_config(state)
+    slots = open_slots(RealDisk(state), read_trust(state, config), config)
+    bad = slots.active().digest
+    slots.give_up("20 of 20 decisions were late")
+    slots.note_passed(slots.active().digest)
+    assert main(["status", "--state", str(state)]) == 0
+    out = capsys.readouterr().out
+    assert "probation passed" in out
+    assert f"refused   {bad}: 20 of 20 decisions were late" in out
+    assert main(["readmit", "sha256:nothing", "--state", str(state)]) == 2
+    assert f"found {bad}" in capsys.readouterr().err
+    assert main(["readmit", bad, "--state", str(state)]) == 0
+    capsys.readouterr()
+    assert main(["status", "--state", str(state), "--json"]) == 0
+    assert said(capsys)["probation"]["denied"] == []
+    archive = tmp_path / "new.aiot"
+    archive.write_bytes(bundle(2, revision=2))
+    assert main(["install", str(archive), "--state", str(state)]) == 0
