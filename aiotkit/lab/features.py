@@ -1,30 +1,37 @@
-"""Window statistics as torch modules, written once: batched on the desk, exported into the graph.
+"""Window features as one graph: torch on the desk, ONNX on the device, and the proof that they agree.
 
-Every statistic maps ``[batch, n]`` float32 to ``[batch]``. With x_i the samples of a window, m their mean
-and μ_k = Σ(x_i − m)^k / n the central moments (population, divisor n):
+With x_i the n samples of a window (or of a part of it), m their mean and μ_k = Σ(x_i − m)^k / n the central
+moments (population, divisor n), a word computes:
 
-========  ==========================================================  ========================
-mean      m = Σ x_i / n                                               unit of the signal
-std       √μ_2                                                        unit of the signal
-min, max  smallest, largest x_i                                       unit of the signal
-rms       √(Σ x_i² / n)                                               unit of the signal
-p2p       max − min                                                   unit of the signal
-last      x_n                                                         unit of the signal
-slope     least squares: Σ(t_i − t̄)(x_i − m) / Σ(t_i − t̄)²            unit per second
-kurtosis  μ_4 / μ_2² (Pearson's; 3 for a Gaussian), 0 when constant   1
-crest     max|x_i| / rms, 0 when all are zero                         1
-========  ==========================================================  ========================
+===========  =======================================================  ========================
+mean         m = Σ x_i / n                                            unit of the signal
+std          √μ_2                                                     unit of the signal
+min, max     smallest, largest x_i                                    unit of the signal
+rms          √(Σ x_i² / n)                                            unit of the signal
+p2p          max − min                                                unit of the signal
+last         x_n                                                      unit of the signal
+q05 … q95    quantiles, linear between samples (Hyndman & Fan 1996)   unit of the signal
+slope        least squares: Σ(t_i − t̄)(x_i − m) / Σ(t_i − t̄)²         unit per second
+kurtosis     μ_4 / μ_2² (Pearson's; 3 for a Gaussian), 0 if constant  1
+crest        max|x_i| / rms, 0 when all are zero                      1
+zcr          share of neighbouring samples on different sides of m    1
+band_IofN    log10 of the mean power density in the I-th of N bands   1 (of unit²/Hz)
+env_IofN     the same of the squared envelope over its mean           1 (of 1/Hz)
+===========  =======================================================  ========================
 
-A window with a sample that is not finite has NaN for every feature. Deviations are formed before they
-are squared, and divided by their largest one, so that a small ripple on a large offset keeps its digits.
-Where a sum leaves float32 (beyond 3e38) the feature is not finite, which gates and rules never act on.
+Bands are spaced evenly in the logarithm of frequency, from half a bin (rate / 2n) to half the rate; they
+have floors, so that silence is a number; see ``lab.spectra``. Any word followed by ``_JofK`` is computed
+from the J-th of K equal parts of the window, whose edges are j·n/K rounded half up.
+
+A window with a sample that is not finite has NaN for every feature of that signal. Where a sum leaves
+float32 (beyond 3e38) the feature is not finite, which gates and rules never act on.
 """
 
 from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -35,9 +42,21 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from aiotkit.bundle.interface import FEATURES, Interface, interface_of
-from aiotkit.core.decision import Decision, Regular
+from aiotkit.core.decision import Decision
 from aiotkit.core.errors import BundleError
 from aiotkit.core.features import STATISTICS
+from aiotkit.lab.front import Asked, Front, Words, compute_features, rate_of, statistic_module
+
+__all__ = [
+    "Front",
+    "canonical_graph",
+    "check_parity",
+    "compute_features",
+    "export_front",
+    "export_graph",
+    "rate_of",
+    "statistic_module",
+]
 
 #: the ONNX operator set and file version that are written; every runtime since onnxruntime 1.16 reads them
 OPSET = 18
@@ -46,239 +65,61 @@ IR_VERSION = 9
 PARITY_BATCHES = (1, 2, 7, 64)
 PARITY_RTOL = 1e-4
 PARITY_ATOL = 1e-5
-LARGEST = float(np.finfo(np.float32).max)
-
-
-def _peak(x: Tensor) -> Tensor:
-    """Largest magnitude ``[batch, 1]``, 1 where all are zero: a divisor that is always safe."""
-    peak = x.abs().amax(dim=1, keepdim=True)
-    return peak.masked_fill(peak == 0, 1.0)
-
-
-def _centred(x: Tensor) -> Tensor:
-    """Deviations from the mean, in two passes: the first mean's rounding error is taken out again."""
-    rough = x - x.mean(dim=1, keepdim=True)
-    return rough - rough.mean(dim=1, keepdim=True)
-
-
-def _constant(x: Tensor) -> Tensor:
-    """Which windows hold one value only, ``[batch]``."""
-    return x.amax(dim=1) == x.amin(dim=1)
-
-
-class Mean(nn.Module):
-    """Σ x_i / n."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``[batch, n]`` to ``[batch]``."""
-        rough = x.mean(dim=1, keepdim=True)
-        return (rough + (x - rough).mean(dim=1, keepdim=True)).squeeze(1)
-
-
-class Std(nn.Module):
-    """√(Σ(x_i − m)² / n); exactly 0 for a constant window."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``[batch, n]`` to ``[batch]``."""
-        d = _centred(x)
-        peak = _peak(d)
-        std = (peak * (d / peak).square().mean(dim=1, keepdim=True).sqrt()).squeeze(1)
-        return std.masked_fill(_constant(x), 0.0)
-
-
-class Min(nn.Module):
-    """Smallest sample."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``[batch, n]`` to ``[batch]``."""
-        return x.amin(dim=1)
-
-
-class Max(nn.Module):
-    """Largest sample."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``[batch, n]`` to ``[batch]``."""
-        return x.amax(dim=1)
-
-
-class Rms(nn.Module):
-    """√(Σ x_i² / n)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``[batch, n]`` to ``[batch]``."""
-        peak = _peak(x)
-        return (peak * (x / peak).square().mean(dim=1, keepdim=True).sqrt()).squeeze(1)
-
-
-class PeakToPeak(nn.Module):
-    """Largest minus smallest sample."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``[batch, n]`` to ``[batch]``."""
-        return x.amax(dim=1) - x.amin(dim=1)
-
-
-class Last(nn.Module):
-    """The newest sample."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``[batch, n]`` to ``[batch]``."""
-        return x[:, -1]
-
-
-class Slope(nn.Module):
-    """Least-squares slope per second of samples ``1 / rate_hz`` apart; 0 for a single sample."""
-
-    weights: Tensor
-
-    def __init__(self, n: int, rate_hz: float) -> None:
-        super().__init__()
-        t = (np.arange(n, dtype=np.float64) - (n - 1) / 2) / rate_hz
-        weights = t / np.square(t).sum() if n > 1 else t
-        self.register_buffer("weights", torch.from_numpy(weights.astype(np.float32)))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``[batch, n]`` to ``[batch]``."""
-        return (_centred(x) * self.weights).sum(dim=1)
-
-
-class Kurtosis(nn.Module):
-    """μ_4 / μ_2² (Pearson 1905); 0 for a constant window."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``[batch, n]`` to ``[batch]``."""
-        d = _centred(x)
-        squares = (d / _peak(d)).square()
-        second = squares.mean(dim=1)
-        flat = _constant(x)
-        kurtosis = squares.square().mean(dim=1) / second.masked_fill(flat, 1.0).square()
-        return kurtosis.masked_fill(flat, 0.0)
-
-
-class Crest(nn.Module):
-    """max|x_i| / rms, at least 1; 0 when all samples are zero."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``[batch, n]`` to ``[batch]``."""
-        power = (x / _peak(x)).square().mean(dim=1)
-        silent = power == 0
-        return (1 / power.masked_fill(silent, 1.0).sqrt()).masked_fill(silent, 0.0)
-
-
-_WITHOUT_TIME: dict[str, type[nn.Module]] = {
-    "mean": Mean,
-    "std": Std,
-    "min": Min,
-    "max": Max,
-    "rms": Rms,
-    "p2p": PeakToPeak,
-    "last": Last,
-    "kurtosis": Kurtosis,
-    "crest": Crest,
-}
-
-
-def statistic_module(statistic: str, n: int, rate_hz: float) -> nn.Module:
-    """The module of a statistic for windows of ``n`` samples at ``rate_hz``.
-
-    >>> float(statistic_module("slope", 3, rate_hz=2.0)(torch.tensor([[1.0, 2.0, 3.0]])))
-    2.0
-    """
-    return Slope(n, rate_hz) if statistic == "slope" else _WITHOUT_TIME[statistic]()
-
-
-def rate_of(decision: Decision, signal: str) -> float:
-    """Samples per second within a signal's window (one a window for ``on_change`` without a grid)."""
-    sampling = decision.signals[signal].sampling
-    rate = sampling.rate_hz if isinstance(sampling, Regular) else sampling.grid_hz
-    return rate if rate is not None else 1 / decision.window.length_s
-
-
-class Front(nn.Module):
-    """All window features of a decision: ``{signal: [batch, n]}`` to ``[batch, features]``.
-
-    Columns are in the order of ``names``, which is that of ``Decision.features()``.
-    """
-
-    def __init__(self, decision: Decision) -> None:
-        super().__init__()
-        self.inputs = tuple(sorted(decision.signals))
-        self.names = decision.features()
-        self.parts = nn.ModuleDict()
-        for name in self.names:
-            signal, _, statistic = name.partition(".")
-            self.parts[_key(name)] = statistic_module(
-                statistic, decision.samples(signal), rate_of(decision, signal)
-            )
-
-    def forward(self, windows: Mapping[str, Tensor]) -> Tensor:
-        """The features of a batch of windows."""
-        used = dict.fromkeys(name.partition(".")[0] for name in self.names)
-        fine = {signal: windows[signal].abs() <= LARGEST for signal in used}  # NaN fails it too
-        bad = {signal: ~fine[signal].all(dim=1) for signal in used}
-        # What follows never reads the caller's own memory: sums of floats depend on its alignment.
-        clean = {signal: torch.where(fine[signal], windows[signal], 0.0) for signal in used}
-        columns: list[Tensor] = []
-        for name in self.names:
-            signal = name.partition(".")[0]
-            value = self.parts[_key(name)](clean[signal])
-            columns.append(value.masked_fill(bad[signal], torch.nan))
-        if not columns:
-            return windows[self.inputs[0]][:, :0]
-        return torch.stack(columns, dim=1)
-
-
-def _key(name: str) -> str:
-    return name.replace(".", "__")
+#: how far log10 of a power may differ: a quarter of a percent of the power
+PARITY_LOG = 1e-3
 
 
 class _Positional(nn.Module):
-    """The front with one argument a signal: what an exporter can name."""
+    """A module of named windows with one argument a window: what an exporter can name."""
 
-    def __init__(self, front: Front) -> None:
+    def __init__(self, module: nn.Module, inputs: Iterable[str]) -> None:
         super().__init__()
-        self.front = front
+        self.module, self.inputs = module, tuple(inputs)
 
     def forward(self, *windows: Tensor) -> Tensor:
-        return cast(Tensor, self.front(dict(zip(self.front.inputs, windows, strict=True))))
+        return cast(Tensor, self.module(dict(zip(self.inputs, windows, strict=True))))
 
 
-def compute_features(front: Front, windows: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
-    """Features of a batch on the desk: ``{signal: [batch, n]}`` float32 to ``[batch, features]``."""
-    with torch.inference_mode():
-        # a copy: arrays read from files are read-only, which torch does not know
-        given = {
-            name: torch.from_numpy(np.array(values, dtype=np.float32)) for name, values in windows.items()
-        }
-        return cast(NDArray[np.float32], front(given).numpy())
-
-
-def export_front(decision: Decision) -> tuple[bytes, Interface]:
+def export_front(
+    decision: Decision, names: Iterable[str] | None = None, words: Words | None = None
+) -> tuple[bytes, Interface]:
     """The front as an ONNX graph, and its interface. The same bytes in every folder and process.
+
+    Args:
+        decision: gives signals, and the features it reads, which are always there.
+        names: further features.
+        words: modules of words of one's own; see ``lab.own_words``.
 
     Raises:
         BundleError: the graph does not compute what torch computes, at some batch size.
+        DataError: a name that is no feature of this decision.
     """
-    front = Front(decision).eval()
-    interface = interface_of(decision)
-    graph = _export(front, interface)
+    front = Front(decision, names, words).eval()
+    interface = interface_of(decision, features=front.names)
+    graph = export_graph(front, interface.inputs, FEATURES)
     check_parity(front, graph, interface, decision)
     return graph, interface
 
 
-def _export(front: Front, interface: Interface) -> bytes:
-    example = tuple(torch.linspace(-1, 1, 3 * n).reshape(3, n) for n in interface.inputs.values())
+def export_graph(module: nn.Module, inputs: Mapping[str, int], output: str) -> bytes:
+    """A module of ``{name: [batch, n]}`` as a canonical ONNX graph, for any batch size.
+
+    Args:
+        module: in evaluation mode.
+        inputs: name -> n, in the order of the graph's inputs.
+        output: what to call the result.
+    """
+    example = tuple(torch.linspace(-1, 1, 3 * n).reshape(3, n) for n in inputs.values())
     batch = torch.export.Dim("batch", min=1)
     with _quiet_exporter():
         program = torch.onnx.export(
-            _Positional(front).eval(),
+            _Positional(module, inputs).eval(),
             example,
             dynamo=True,
             opset_version=OPSET,
             external_data=False,
-            input_names=list(interface.inputs),
-            output_names=[FEATURES],
+            input_names=list(inputs),
+            output_names=[output],
             dynamic_shapes=(tuple({0: batch} for _ in example),),
             verbose=False,
         )
@@ -334,7 +175,8 @@ def check_parity(front: Front, graph: bytes, interface: Interface, decision: Dec
     """Refuse a graph that differs from torch at any of ``PARITY_BATCHES``.
 
     Windows are noise within each signal's range, with constant, zero and NaN ones among them. A feature
-    may differ by ``PARITY_RTOL`` of itself plus ``PARITY_ATOL`` of its window's magnitude.
+    may differ by ``PARITY_RTOL`` of itself plus ``PARITY_ATOL`` of its window's magnitude; log powers by
+    ``PARITY_LOG``, the share of crossings by two pairs.
 
     Raises:
         BundleError: naming the feature and the batch size.
@@ -351,8 +193,9 @@ def check_parity(front: Front, graph: bytes, interface: Interface, decision: Dec
             raise BundleError(
                 f"graph: output at batch {batch}", expected=str(expected.shape), found=str(found.shape)
             )
-        for i, name in enumerate(interface.features):
-            _compare_column(name, expected[:, i], found[:, i], _slack(decision, name, windows), batch)
+        for i, asked in enumerate(front.asked):
+            slack = _slack(asked, windows[asked.signal], expected[:, i])
+            _compare_column(asked.name, expected[:, i], found[:, i], slack, batch)
 
 
 def _probe(rng: np.random.Generator, decision: Decision, signal: str, batch: int) -> NDArray[np.float32]:
@@ -366,11 +209,18 @@ def _probe(rng: np.random.Generator, decision: Decision, signal: str, batch: int
     return windows
 
 
-def _slack(decision: Decision, name: str, windows: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float64]:
-    signal, _, statistic = name.partition(".")
-    magnitude: NDArray[np.float64] = np.abs(windows[signal]).max(axis=1).astype(np.float64)
-    scale = {"same": magnitude, "per_s": magnitude / decision.window.length_s}
-    return PARITY_ATOL * scale.get(STATISTICS[statistic], np.ones_like(magnitude))
+def _slack(asked: Asked, windows: NDArray[np.float32], expected: NDArray[np.float32]) -> NDArray[np.float64]:
+    """What a feature may differ by, besides its relative tolerance, ``[batch]``."""
+    base = asked.statistic.base
+    if base in ("band", "env"):
+        return np.full(len(windows), PARITY_LOG)
+    if base == "zcr":  # a sample within rounding of the mean may fall on either side: two pairs
+        return np.full(len(windows), 2.5 / max(1, asked.size - 1))
+    if asked.statistic.own:
+        return np.full(len(windows), PARITY_ATOL * np.nanmax(np.abs(expected), initial=1e-30))
+    magnitude: NDArray[np.float64] = np.abs(windows).max(axis=1).astype(np.float64)
+    scale = {"same": magnitude, "per_s": magnitude * asked.rate_hz / asked.size}
+    return PARITY_ATOL * scale.get(STATISTICS[base], np.ones_like(magnitude))
 
 
 def _compare_column(

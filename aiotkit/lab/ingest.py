@@ -19,15 +19,15 @@ from aiotkit.core.canonical import canonical_bytes, digest
 from aiotkit.core.decision import Context, Decision, Regular, Signal
 from aiotkit.core.errors import DataError, LakeError
 from aiotkit.lab.instants import Instants, parse_instants
-from aiotkit.lab.layout import Layout, Options, conversions, settle, subjects
+from aiotkit.lab.layout import Layout, Options, conversions, folded, settle, subjects, time_column
 from aiotkit.lab.rates import Rate, judge_rates
 from aiotkit.lab.readers import Raw, read_raw
-from aiotkit.lab.units import Conversion
+from aiotkit.lab.units import Conversion, conversion
+from aiotkit.lab.values import EMPTY_WORDS, converted, numbers, words
 
 if TYPE_CHECKING:
     from aiotkit.lake.lake import Lake
 
-EMPTY_WORDS = frozenset({"", "nan", "na", "n/a", "null", "none", "-", "--", "<na>", "nat"})
 _DAY_US, _END_US = 86_400_000_000, 4_102_444_800_000_000
 ROWS = ["row", "subject", "name", "at_us", "value", "word", "unit"]
 QUARANTINED = ["row", "subject", "name", "reason", "content"]
@@ -148,13 +148,15 @@ class Ingested:
 
 
 def ingest(
-    source: str | Path | pd.DataFrame,
+    source: str | Path | pd.DataFrame | Raw,
     decision: Decision,
     options: Options | None = None,
     *,
     now_us: int | None = None,
 ) -> Ingested:
     """Read telemetry of a decision from a CSV or Parquet file or a frame; wide, long, or a row a window.
+
+    Several files at once: ``lab.bring.ingest_files``.
 
     Values are converted to the decision's units; times to µs UTC. A line that cannot be read, a time that
     does not exist or occurs twice, an empty, non-numeric, infinite or impossible value, an unknown name,
@@ -167,9 +169,9 @@ def ingest(
     """
     options = options or Options()
     options = replace(options, clock=replace(options.clock, hint=decision.site.time_zone))
-    raw = read_raw(source)
+    raw = read_raw(source, encoding=options.encoding)
     layout = settle(raw, decision, options)
-    convert = conversions(decision, options)
+    convert = conversions(decision, options, layout.units)
     who = subjects(raw, layout)
     when = _plausible(_instants(raw, layout, who, decision, options), now_us)
     pieces = list(_pieces(raw, layout, decision, options))
@@ -179,15 +181,18 @@ def ingest(
     cells = cells.sort_values(["subject", "name", "at_us", "row"], kind="stable", ignore_index=True)
     _mark_duplicates(cells)
     rates = judge_rates(cells, decision, options.rate_tolerance)
-    return _split(
-        cells, raw, rates, (*raw.notes, *layout.notes, *when.notes, *_unit_notes(convert)), out_of_order
-    )
+    used = {name: convert[name] for name in convert if layout.unit_column is None}
+    used |= {p.name: p.convert for p in pieces if p.convert is not None}
+    notes = (*raw.notes, *layout.notes, *when.notes, *_unit_notes(used))
+    return _split(cells, raw, rates, notes, out_of_order)
 
 
 def _unit_notes(convert: Mapping[str, Conversion]) -> Iterator[str]:
     for name, c in convert.items():
         if c.source != c.target:
             yield f"{name}: {c.source} converted to {c.target}" + (f" ({c.note})" if c.note else "")
+        elif c.note:
+            yield f"{name}: {c.note}"
 
 
 def _nothing() -> pd.DataFrame:
@@ -206,14 +211,23 @@ def _instants(raw: Raw, layout: Layout, who: pd.Series, decision: Decision, opti
             .groupby([str(i) for i in range(len(keys))])
             .ngroup()
         )
-        return parse_instants(raw.frame[layout.time], options.clock, np.asarray(series, dtype=np.int64))
+        return parse_instants(
+            time_column(raw, layout.time), options.clock, np.asarray(series, dtype=np.int64)
+        )
     start = parse_instants(pd.Series([options.start], dtype=object), options.clock)
     if not bool(start.good.all()):
         raise DataError(f"start '{options.start}'", found=str(start.reason[0]))
-    every = options.every_s or decision.window.every_s
+    every = options.every_s or _step_s(decision, layout, options)
     at = start.at_us[0] + np.rint((raw.frame.index.to_numpy() - 1) * every * 1e6).astype(np.int64)
     note = f"row n was placed at {options.start} + (n − 1) × {every:g} s"
     return Instants(at, np.full(len(at), "", dtype=object), (note,))
+
+
+def _step_s(decision: Decision, layout: Layout, options: Options) -> float:
+    """Seconds between rows that carry no time: a window's, or a sample's."""
+    wanted = [decision.signals[n].sampling for n in (options.only or layout.columns) if n in decision.signals]
+    rates = [s.rate_hz for s in wanted if isinstance(s, Regular)]
+    return 1 / max(rates) if layout.shape == "wide" and rates else decision.window.every_s
 
 
 def _plausible(when: Instants, now_us: int | None) -> Instants:
@@ -227,12 +241,17 @@ def _plausible(when: Instants, now_us: int | None) -> Instants:
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """Values of one name: positions of their file rows, raw values, and µs after the row's time."""
+    """Values of one name: positions of their file rows, raw values, and µs after the row's time.
+
+    ``convert`` and ``doubt``: where rows say their unit, how it converts, or why it does not.
+    """
 
     name: str
     rows: NDArray[np.int64]
     raw: pd.Series
     offset_us: NDArray[np.int64] | int
+    convert: Conversion | None = None
+    doubt: str = ""
 
 
 def _pieces(raw: Raw, layout: Layout, decision: Decision, options: Options) -> Iterator[_Piece]:
@@ -241,10 +260,16 @@ def _pieces(raw: Raw, layout: Layout, decision: Decision, options: Options) -> I
         assert layout.name_column is not None
         assert layout.value_column is not None
         column, back = raw.frame[layout.name_column], {c: n for n, c in options.columns.items()}
-        names = column.astype(object).where(column.notna(), "").astype(str).str.strip().replace(back)
-        for name in names.unique():
-            rows = everything[(names == name).to_numpy(dtype=bool)]
-            yield _Piece(str(name), rows, raw.frame[layout.value_column].iloc[rows], 0)
+        names = _stripped(column).replace(back)
+        known = {folded(n): n for n in (*decision.signals, *decision.context)}
+        names = names.map(lambda n: n if n in known.values() else known.get(folded(n), n))
+        units = _stripped(raw.frame[layout.unit_column]) if layout.unit_column else names.map(lambda _: "")
+        groups = pd.Series(everything).groupby([names.to_numpy(), units.to_numpy()])
+        for (name, unit), places in groups:
+            chosen = places.to_numpy(dtype=np.int64)
+            said = raw.frame[layout.value_column].iloc[chosen]
+            convert, doubt = _unit_said(str(name), str(unit), decision, options)
+            yield _Piece(str(name), chosen, said, 0, convert, doubt)
         return
     for name, columns in layout.columns.items():
         if layout.shape == "wide":
@@ -257,6 +282,21 @@ def _pieces(raw: Raw, layout: Layout, decision: Decision, options: Options) -> I
         yield _Piece(
             name, np.repeat(everything, len(columns)), pd.Series(values), np.tile(steps, len(everything))
         )
+
+
+def _stripped(column: pd.Series) -> pd.Series:
+    return column.astype(object).where(column.notna(), "").astype(str).str.strip()
+
+
+def _unit_said(name: str, unit: str, decision: Decision, options: Options) -> tuple[Conversion | None, str]:
+    """How a unit that rows name converts, or why it does not; neither where it says nothing."""
+    spec: Signal | Context | None = decision.signals.get(name) or decision.context.get(name)
+    if spec is None or spec.unit is None or name in options.units or unit.lower() in EMPTY_WORDS:
+        return None, ""
+    try:
+        return conversion(unit, spec.unit), ""
+    except DataError as error:
+        return None, error.what
 
 
 def _judge(
@@ -277,10 +317,12 @@ def _judge(
     if spec is None or (options.only and piece.name not in options.only):
         reason[:] = f"unknown name '{piece.name}'" if spec is None else "name was not asked for"
     elif isinstance(spec, Context) and spec.values is not None:
-        word, reason = _words(text, spec.values)
+        word, reason = words(text, spec.values)
     else:
-        value, reason = _numbers(piece.raw, text, options.decimal)
-        value, unit = _converted(value, reason, convert[piece.name]), spec.unit
+        value, reason = numbers(piece.raw, text, options.decimal)
+        value, unit = converted(value, reason, piece.convert or convert[piece.name]), spec.unit
+        if piece.doubt:
+            reason[reason == ""] = piece.doubt
         if spec.range is not None:
             outside = (reason == "") & ~((value >= spec.range[0]) & (value <= spec.range[1]))
             reason[outside] = f"outside its range [{spec.range[0]:g}, {spec.range[1]:g}] {spec.unit}"
@@ -292,41 +334,6 @@ def _judge(
         "reason": reason, "content": text.str.slice(0, 200).to_numpy(dtype=object),
     }  # fmt: skip
     return pd.DataFrame(columns)
-
-
-def _words(text: pd.Series, allowed: tuple[str, ...]) -> tuple[NDArray[np.object_], NDArray[np.object_]]:
-    empty, known = text.str.lower().isin(EMPTY_WORDS), text.isin(allowed)
-    reason = np.where(known, "", np.where(empty, "empty", f"not one of {', '.join(allowed)}")).astype(object)
-    return text.to_numpy(dtype=object), reason
-
-
-def _numbers(
-    raw: pd.Series, text: pd.Series, decimal: str
-) -> tuple[NDArray[np.float64], NDArray[np.object_]]:
-    if pd.api.types.is_numeric_dtype(raw) and not pd.api.types.is_bool_dtype(raw):
-        value = raw.to_numpy(dtype=float, na_value=np.nan)
-    else:
-        plain = (
-            text
-            if decimal == "."
-            else text.str.replace(".", "", regex=False).str.replace(decimal, ".", regex=False)
-        )
-        value = pd.to_numeric(plain, errors="coerce").to_numpy(dtype=float)
-    empty = text.str.lower().isin(EMPTY_WORDS).to_numpy(dtype=bool)
-    reason = np.where(np.isnan(value), np.where(empty, "empty", "not a number"), "").astype(object)
-    comma = (reason == "not a number") & text.str.fullmatch(r"[-+]?\d[\d.]*,\d+").to_numpy(dtype=bool)
-    reason[comma] = "not a number; is the decimal sign ','? Say so"
-    return value, reason
-
-
-def _converted(
-    value: NDArray[np.float64], reason: NDArray[np.object_], convert: Conversion
-) -> NDArray[np.float64]:
-    out, good = value.copy(), reason == ""
-    with np.errstate(over="ignore", invalid="ignore"):
-        out[good] = convert(value[good])
-    reason[good & ~np.isfinite(out)] = "infinite"
-    return out
 
 
 def _out_of_order(cells: pd.DataFrame) -> int:

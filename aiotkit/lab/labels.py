@@ -6,7 +6,8 @@ A decision taken at t about a subject looks at the reports whose state held with
 - **mature**: it was not acted upon. The reported state is its outcome; without a report, silence means the
   declared state, unless an intervening action was ordered within the horizon.
 - **censored**: an action that intervenes was in force (or was ordered within the horizon and nobody
-  reported a state): what would have happened is unknown. A state an inspection found is kept with it.
+  reported a state): what would have happened is unknown. A state that somebody found is kept with it: it
+  prices what was done, and is not learned from.
 - **verified**: the decision drew a random check and an inspection found a state, whatever was done.
 - **unlabelled**: nobody reported and silence means nothing. **unassigned**: the device watched nothing.
 
@@ -172,6 +173,12 @@ class _Rules:
         self._horizon = round(decision.outcome.horizon_s * 1e6)
         self._matures = round(decision.outcome.maturity_s * 1e6)
         self._as_of, self._heard, self._acts = as_of_us, heard, acts
+        silence = decision.outcome.silence
+        self._silent = (
+            None if silence is None else believe_silence(silence, self._states, decision.outcome.sources)
+        )
+        #: the reports that were weighed last, and what came of it: neighbouring decisions share them
+        self._weighed: tuple[Sequence[Report], Belief] = ((), Belief(None, None))
 
     def judge(self, subject: Any, at_us: int, acted: bool, drawn: bool) -> tuple[str, Belief]:
         """Status and belief."""
@@ -184,17 +191,19 @@ class _Rules:
         if drawn and inspected:
             return "verified", self._belief(inspected)
         if acted:
-            return "censored", self._belief(inspected)
+            return "censored", self._belief(reports)
         if reports:
             return "mature", self._belief(reports)
         if self._acts_within(subject, at_us):
             return "censored", Belief(None, None, provenance="acted upon later within the horizon")
-        if self._outcome.silence is None:
-            return "unlabelled", Belief(None, None)
-        return "mature", believe_silence(self._outcome.silence, self._states, self._outcome.sources)
+        return ("unlabelled", Belief(None, None)) if self._silent is None else ("mature", self._silent)
 
     def _belief(self, reports: Sequence[Report]) -> Belief:
-        return believe(reports, self._states, self._outcome.silence) if reports else Belief(None, None)
+        if not reports:
+            return Belief(None, None)
+        if reports != self._weighed[0]:
+            self._weighed = (reports, believe(reports, self._states, self._outcome.silence))
+        return self._weighed[1]
 
     def _within(self, subject: str, at_us: int) -> Sequence[Report]:
         heard = self._heard.get(subject)

@@ -170,14 +170,15 @@ def _machine(
 
 
 def _units(decision: Decision | None, columns: list[str]) -> dict[str, str]:
-    from aiotkit.core.features import STATISTICS
+    from aiotkit.core.features import parse_statistic, unit_kind
 
     units: dict[str, str] = {}
     for column in columns if decision is not None else ():
         assert decision is not None
         signal, _, statistic = column.removeprefix("feature.").partition(".")
         if signal in decision.signals:
-            unit, rule = decision.signals[signal].unit, STATISTICS.get(statistic, "1")
+            unit = decision.signals[signal].unit
+            rule = unit_kind(statistic) if parse_statistic(statistic) is not None else "1"
             units[column] = unit if rule == "same" else f"{unit}/s" if rule == "per_s" else "1"
     return units
 

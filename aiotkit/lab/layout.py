@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
@@ -13,12 +14,16 @@ from aiotkit.core.decision import Decision
 from aiotkit.core.errors import DataError, did_you_mean
 from aiotkit.lab.instants import Clock
 from aiotkit.lab.readers import Raw
-from aiotkit.lab.units import Conversion, conversion
+from aiotkit.lab.units import EVERYDAY, Conversion, conversion, unit_problem
 
 Shape = Literal["wide", "long", "window"]
 TIME_NAMES = ("time", "timestamp", "at", "datetime", "date", "ts", "t", "time_utc", "date_time")
+_TIME_LIKE = r"time|date|stamp|datum|zeit"
+#: joins the names of two columns that hold date and time of day
+BOTH = "+"
 NAME_NAMES = ("name", "signal", "tag", "variable", "metric", "channel", "sensor", "point")
 VALUE_NAMES = ("value", "val", "reading", "measurement")
+UNIT_NAMES = ("unit", "units", "uom", "einheit", "unit_of_measure", "eu")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +32,9 @@ class Options:
 
     ``columns``: signal or context name -> column. ``units``: name -> unit in the file (default: the
     decision's). ``only``: read these names and no others. ``start`` and ``every_s`` place windows that
-    carry no time. ``rate_tolerance``: relative difference of measured and declared rate that is fine.
+    carry no time, and rows of wide data too. ``time`` may be two columns, ``DATE+TIME``. ``unit_column``:
+    long data that says each value's unit. ``rate_tolerance``: relative difference of measured and declared
+    rate that is fine. ``encoding``: of a text file that is not UTF-8.
     """
 
     shape: Shape | None = None
@@ -36,19 +43,24 @@ class Options:
     subject_column: str | None = None
     name_column: str | None = None
     value_column: str | None = None
+    unit_column: str | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
     units: Mapping[str, str] = field(default_factory=dict)
     only: Sequence[str] = ()
     start: str | None = None
     every_s: float | None = None
     decimal: str = "."
+    encoding: str | None = None
     rate_tolerance: float = 0.05
     clock: Clock = field(default_factory=Clock)
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where everything is. ``columns``: name -> its column(s), in order of samples for windows."""
+    """Where everything is. ``columns``: name -> its column(s), in order of samples for windows.
+
+    ``units``: name -> unit, where a header says it (``Temp [°C]``).
+    """
 
     shape: Shape
     time: str | None
@@ -57,6 +69,8 @@ class Layout:
     columns: Mapping[str, tuple[str, ...]]
     name_column: str | None = None
     value_column: str | None = None
+    unit_column: str | None = None
+    units: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -75,7 +89,7 @@ def settle(raw: Raw, decision: Decision, options: Options) -> Layout:
     shape = options.shape or _shape(raw, decision, options)
     if shape not in get_args(Shape):
         raise DataError(f"shape '{shape}'", expected=f"one of {', '.join(get_args(Shape))}")
-    time = _time(raw, options, shape)
+    time = _time(raw, options)
     subject_column, subject = _subject(raw, decision, options)
     notes = [f"shape: {shape}", f"time: {time or 'row number'}"]
     notes.append(f"subject: column '{subject_column}'" if subject_column else f"subject: '{subject}'")
@@ -83,25 +97,69 @@ def settle(raw: Raw, decision: Decision, options: Options) -> Layout:
         name = options.name_column or _called(raw, NAME_NAMES, "name column of long data", "name_column")
         value = options.value_column or _called(raw, VALUE_NAMES, "value column of long data", "value_column")
         raw.column(name, "names of signals"), raw.column(value, "values")
-        return Layout(shape, time, subject_column, subject, {}, name, value, tuple(notes))
+        units = options.unit_column or next((c for c in raw.frame.columns if c.lower() in UNIT_NAMES), None)
+        if units is not None:
+            raw.column(units, "units of values")
+            notes.append(f"units: column '{units}'")
+        return Layout(shape, time, subject_column, subject, {}, name, value, units, notes=tuple(notes))
     find = _wide_columns if shape == "wide" else _window_columns
-    taken = {c for c in (time, subject_column) if c is not None}
+    taken = {c for c in (*(time.split(BOTH) if time else ()), time, subject_column) if c is not None}
     columns, said = find(raw, decision, options, taken)
+    units_said = {
+        name: unit
+        for name, mine in columns.items()
+        if shape == "wide" and name not in options.units and (unit := header_unit(mine[0])) is not None
+    }
     unused = [c for c in raw.frame.columns if c not in taken | {x for xs in columns.values() for x in xs}]
     if unused:
         more = f" and {len(unused) - 12} more" if len(unused) > 12 else ""
         notes.append(f"columns not used: {', '.join(unused[:12])}{more}")
-    return Layout(shape, time, subject_column, subject, columns, notes=(*notes, *said))
+    return Layout(shape, time, subject_column, subject, columns, units=units_said, notes=(*notes, *said))
 
 
-def conversions(decision: Decision, options: Options) -> dict[str, Conversion]:
-    """How the values of each numeric name become the decision's unit."""
+def time_column(raw: Raw, name: str) -> pd.Series:
+    """The column of times; of two columns (``DATE+TIME``), the date and the time of day as one text."""
+    if name in raw.frame.columns:
+        return raw.frame[name]
+    parts = [raw.column(c, "time").astype(object) for c in name.split(BOTH)]
+    days, *hours = [p.where(p.notna(), "").astype(str).str.strip() for p in parts]
+    days = days.str.removesuffix(" 00:00:00")
+    for one in hours:
+        days = days + " " + one
+    return days.str.strip()
+
+
+def header_unit(column: str) -> str | None:
+    """The unit that stands in brackets behind a column's name, as UCUM; None where there is none.
+
+    >>> header_unit("Oil temp [°C]"), header_unit("load (raw)")
+    ('Cel', None)
+    """
+    match = re.fullmatch(r".*[^\s]\s*[\[(]\s*([^\[\]()]+?)\s*[\])]", column)
+    if match is None:
+        return None
+    unit = EVERYDAY.get(match[1], match[1])
+    return unit if unit_problem(unit) is None else None
+
+
+def bare(column: str) -> str:
+    """A column's name without what stands in brackets behind it.
+
+    >>> bare("Oil temp [°C]"), bare("load")
+    ('Oil temp', 'load')
+    """
+    return re.sub(r"\s*[\[(][^\[\]()]*[\])]\s*$", "", column) or column
+
+
+def conversions(decision: Decision, options: Options, said: Mapping[str, str]) -> dict[str, Conversion]:
+    """How the values of each numeric name become the decision's unit; ``said``: units that headers name."""
     units = {n: s.unit for n, s in decision.signals.items()}
     units |= {n: c.unit for n, c in decision.context.items() if c.unit is not None}
     for name in options.units:
         if name not in units:
             raise DataError(f"unit for '{name}': it holds words, not numbers")
-    return {name: conversion(options.units.get(name, unit), unit) for name, unit in units.items()}
+    given = dict(said) | dict(options.units)
+    return {name: conversion(given.get(name, unit), unit) for name, unit in units.items()}
 
 
 def _shape(raw: Raw, decision: Decision, options: Options) -> Shape:
@@ -114,25 +172,31 @@ def _shape(raw: Raw, decision: Decision, options: Options) -> Shape:
     ):
         return "long"
     series = [c for c in raw.frame.columns if _sample_of(c)]
-    return "window" if raw.headless or (len(series) >= 8 and not lowered & names) else "wide"
+    if raw.headless:
+        return "wide" if options.columns else "window"
+    return "window" if len(series) >= 8 and not lowered & names else "wide"
 
 
-def _time(raw: Raw, options: Options, shape: Shape) -> str | None:
+def _time(raw: Raw, options: Options) -> str | None:
     if options.time is not None:
-        raw.column(options.time, "time")
+        for column in [options.time] if options.time in raw.frame.columns else options.time.split(BOTH):
+            raw.column(column, "time")
         return options.time
+    if options.start is not None:
+        return None
     typed = [str(c) for c, t in raw.frame.dtypes.items() if t.kind == "M"]
     named = [c for c in raw.frame.columns if c.lower() in TIME_NAMES]
-    found = named or typed
+    like = [c for c in raw.frame.columns if re.search(_TIME_LIKE, c.lower())]
+    found = named or typed or (like if len(like) == 1 else [])
+    if sorted(c.lower() for c in found) == ["date", "time"]:
+        return BOTH.join(sorted(found, key=str.lower))
     if len(found) > 1:
         raise DataError(
             f"{raw.name}: several columns could be the time", found=", ".join(found), do="Name one."
         )
     if found:
         return found[0]
-    if shape == "window" and options.start is not None:
-        return None
-    how = "Name the time column" + (", or give start and every_s." if shape == "window" else ".")
+    how = "Name the time column, or give start (of the first row) and every_s (between rows)."
     raise DataError(f"{raw.name}: no column is called {', '.join(TIME_NAMES[:4])}, …", do=how)
 
 
@@ -142,8 +206,8 @@ def _subject(raw: Raw, decision: Decision, options: Options) -> tuple[str | None
         return options.subject_column, None
     if options.subject is not None:
         return None, options.subject
-    wanted = {decision.subject.lower(), "subject", f"{decision.subject.lower()}_id"}
-    found = [c for c in raw.frame.columns if c.lower() in wanted]
+    wanted = {folded(decision.subject), "subject", f"{folded(decision.subject)}id"}
+    found = [c for c in raw.frame.columns if folded(c) in wanted]
     if len(found) == 1:
         return found[0], None
     raise DataError(
@@ -163,15 +227,16 @@ def _called(raw: Raw, names: Sequence[str], what: str, option: str) -> str:
 def _wide_columns(
     raw: Raw, decision: Decision, options: Options, taken: set[str]
 ) -> tuple[dict[str, tuple[str, ...]], list[str]]:
-    free = {_folded(c): c for c in raw.frame.columns if c not in taken}
+    free = {folded(bare(c)): c for c in raw.frame.columns if c not in taken}
+    free |= {folded(c): c for c in raw.frame.columns if c not in taken}
     columns: dict[str, tuple[str, ...]] = {}
     absent: list[str] = []
     for name in options.only or (*decision.signals, *decision.context):
         if name in options.columns:
             raw.column(options.columns[name], name)
             columns[name] = (options.columns[name],)
-        elif _folded(name) in free:
-            columns[name] = (free[_folded(name)],)
+        elif folded(name) in free:
+            columns[name] = (free[folded(name)],)
         elif name in decision.context and not options.only:
             absent.append(name)
         else:
@@ -199,12 +264,12 @@ def _window_columns(
             )
         found = {wanted[0]: tuple(rest)}
     else:
-        prefixes = {n: _folded(options.columns.get(n, n)) for n in wanted}
+        prefixes = {n: folded(options.columns.get(n, n)) for n in wanted}
         groups: dict[str, list[tuple[int, str]]] = {}
         for column in rest:
             sample = _sample_of(column)
             if sample is not None:
-                groups.setdefault(_folded(sample[0]), []).append((sample[1], column))
+                groups.setdefault(folded(sample[0]), []).append((sample[1], column))
         for name, prefix in prefixes.items():
             if prefix not in groups:
                 raise DataError(
@@ -228,8 +293,14 @@ def _sample_of(column: str) -> tuple[str, int] | None:
     return (match[1], int(match[2])) if match and match[1] else None
 
 
-def _folded(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.lower())
+def folded(name: str) -> str:
+    """A name without case, accents and signs, as two spellings of it are compared.
+
+    >>> folded("Öl-Temp 1")
+    'oltemp1'
+    """
+    plain = "".join(c for c in unicodedata.normalize("NFKD", name) if not unicodedata.combining(c))
+    return re.sub(r"[^a-z0-9]", "", plain.lower())
 
 
 def subjects(raw: Raw, layout: Layout) -> pd.Series:

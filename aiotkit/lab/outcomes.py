@@ -6,7 +6,7 @@ sensor that was swapped, must not give one machine's outcome to another.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,35 +14,14 @@ import numpy as np
 import pandas as pd
 
 from aiotkit.core.decision import Decision
-from aiotkit.core.errors import OutcomeError, did_you_mean
-from aiotkit.lab.instants import Clock, parse_instants
-from aiotkit.lab.labels import INSPECTION, KEY, label
-from aiotkit.lab.readers import Raw, read_raw
+from aiotkit.core.errors import OutcomeError
+from aiotkit.lab.instants import Clock
+from aiotkit.lab.labels import KEY, label
+from aiotkit.lab.outcome_forms import Told
+from aiotkit.lab.outcome_reports import ALREADY, OUTCOMES, Imported, Span, read_outcomes
 
 if TYPE_CHECKING:
     from aiotkit.lake.lake import Lake
-
-ALREADY = "in the lake already"
-KINDS = ("report", INSPECTION)
-NEEDED = ("subject", "state", "at", "source")
-OPTIONAL = ("reported_at", "reliability", "kind", "provenance", "note")
-OUTCOMES = ["subject", "state", "at_us", "reported_us", "source", "reliability", "kind", "provenance", "note"]
-_SAME = ["subject", "state", "at_us", "source", "kind"]
-
-
-@dataclass(frozen=True, slots=True)
-class Imported:
-    """What was taken, what was not and why: ``rejected`` has ``row``, ``reason``, ``content``."""
-
-    source: str
-    accepted: pd.DataFrame
-    rejected: pd.DataFrame
-    notes: tuple[str, ...]
-
-    @property
-    def rows_in(self) -> int:
-        """Rows that were read: accepted and rejected."""
-        return len(self.accepted) + len(self.rejected)
 
 
 def import_outcomes(
@@ -52,141 +31,63 @@ def import_outcomes(
     *,
     imported_us: int,
     clock: Clock | None = None,
+    told: Told | None = None,
 ) -> Imported:
-    """Bring reports into the lake.
+    """Bring reports into the lake, from any form of ``lab.outcome_forms``.
 
-    Columns: ``subject``, ``state``, ``at`` (when it was so), ``source``; and if given ``reported_at``
-    (default: ``at``), ``reliability`` (default: the source's), ``kind`` (report or inspection; default
-    report), ``provenance``, ``note``. A row with an unknown subject, source or state, a state the source
-    does not report, one said before it was so, one from the future, or one that is here already is
-    rejected with its reason, and kept in the lake's ``quarantine``.
+    Columns of reports: ``subject``, ``state``, ``at`` (when it was so), ``source`` (default: the decision's
+    only one); and if given ``reported_at`` (default: ``at``), ``reliability`` (default: the source's),
+    ``kind`` (report or inspection; default report), ``provenance``, ``note``. A row with an unknown subject,
+    source or state, a state the source does not report, one said before it was so, one from the future, or
+    one that is here already is rejected with its reason, and kept in the lake's ``quarantine``.
 
     Args:
-        lake: where to, and whose registry knows the subjects.
-        source: CSV, Parquet or frame.
+        lake: where to; a subject is known when a device watched it, or telemetry of it is there.
+        source: CSV, Parquet, JSON or frame.
         decision: declares states and sources.
         imported_us: now, µs UTC.
-        clock: how times without offset are to be read.
+        clock: how times without offset are to be read (default: as ``told`` says).
+        told: what form it has and what its columns mean.
 
     Raises:
-        OutcomeError: a column is missing, or the registry is empty.
+        OutcomeError: a column is missing, the form cannot be told, or the lake knows no subject.
         DataError: the file cannot be read, or its times have no zone.
     """
-    from aiotkit.lake.assets import Assets
-
-    raw = read_raw(source)
-    known = {a.subject for a in Assets(lake).assignments()}
+    known = known_subjects(lake)
     if not known:
         raise OutcomeError(
-            "the asset registry of the lake is empty",
-            do="Outcomes are joined to decisions through it: enter which device watches which subject first.",
+            "the lake knows no subject: it holds no telemetry, and its asset registry is empty",
+            do="Bring in telemetry (aiotkit ingest … --lake), or say which device watches which subject.",
         )
-    rows, notes = _read(raw, decision, clock or Clock(hint=decision.site.time_zone))
-    _check(rows, decision, known, imported_us)
-    _mark_doubles(rows, reports_of(lake))
-    good = rows["reason"] == ""
-    lines = [(m.row, m.reason, m.content) for m in raw.malformed]
-    rejected = (
-        pd.concat(
-            [
-                rows.loc[~good, ["row", "reason", "content"]],
-                pd.DataFrame(lines, columns=["row", "reason", "content"]),
-            ]
-        )
-        if lines
-        else rows.loc[~good, ["row", "reason", "content"]]
+    told = told or Told()
+    found = read_outcomes(
+        source,
+        decision,
+        told if clock is None else replace(told, clock=clock),
+        known=known,
+        now_us=imported_us,
+        stored=reports_of(lake),
     )
-    found = Imported(
-        raw.name,
-        rows.loc[good, OUTCOMES].reset_index(drop=True),
-        rejected.sort_values("row", ignore_index=True),
-        (*raw.notes, *notes),
-    )
-    _store(lake, found, raw.digest, imported_us)
+    _store(lake, found, found.digest, imported_us)
     return found
 
 
-def _read(raw: Raw, decision: Decision, clock: Clock) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    for name in NEEDED:
-        if name not in raw.frame.columns:
-            hint = did_you_mean(name, raw.frame.columns) or f"Columns: {', '.join(raw.frame.columns)}."
-            raise OutcomeError(f"{raw.name}: column '{name}' is missing", expected=", ".join(NEEDED), do=hint)
-    unused = [c for c in raw.frame.columns if c not in (*NEEDED, *OPTIONAL)]
-    notes = [f"columns not used: {', '.join(unused)}"] if unused else []
-    rows = pd.DataFrame({"row": raw.frame.index.to_numpy()})
-    for name in ("subject", "state", "source", "kind", "provenance", "note"):
-        rows[name] = _text(raw, name)
-    rows["kind"] = rows["kind"].where(rows["kind"] != "", "report")
-    at = parse_instants(raw.frame["at"], clock)
-    rows["at_us"], rows["reason"] = at.at_us, np.where(at.good, "", "at: " + at.reason.astype(str))
-    if "reported_at" in raw.frame.columns:
-        said = parse_instants(raw.frame["reported_at"], clock)
-        rows["reported_us"] = said.at_us
-        rows.loc[(rows["reason"] == "") & ~said.good, "reason"] = "reported_at: not a time"
-    else:
-        rows["reported_us"] = rows["at_us"]
-        notes.append("no column reported_at: taken to be said when it was so")
-    declared = rows["source"].map({n: s.reliability for n, s in decision.outcome.sources.items()})
-    given = (
-        pd.to_numeric(_text(raw, "reliability"), errors="coerce") if "reliability" in raw.frame else np.nan
-    )
-    silent = _text(raw, "reliability") == ""  # what is given and is no number stays NaN, and is refused
-    rows["reliability"] = pd.Series(given, index=rows.index, dtype=float).where(
-        ~pd.Series(silent, index=rows.index), declared.astype(float)
-    )
-    content = raw.frame[[c for c in (*NEEDED, *OPTIONAL) if c in raw.frame.columns]]
-    rows["content"] = [", ".join(f"{k}={v}" for k, v in r.items())[:200] for r in content.to_dict("records")]
-    return rows, (*notes, *at.notes)
+def known_subjects(lake: Lake) -> dict[str, Span | None]:
+    """Subjects of the registry and of the telemetry, with the span of their telemetry where there is any."""
+    import pyarrow as pa
 
+    from aiotkit.lake.assets import Assets
 
-def _text(raw: Raw, name: str) -> Any:
-    if name not in raw.frame.columns:
-        return ""
-    column = raw.frame[name]
-    return column.astype(object).where(column.notna(), "").astype(str).str.strip().to_numpy(dtype=object)
-
-
-def _check(rows: pd.DataFrame, decision: Decision, known: set[str], imported_us: int) -> None:
-    """Write into ``reason`` what is wrong with each row; the first finding stays."""
-    sources = decision.outcome.sources
-
-    def refuse(bad: Any, words: Any) -> None:
-        hit = (rows["reason"] == "") & bad
-        rows.loc[hit, "reason"] = words if isinstance(words, str) else words[hit]
-
-    def unknown(column: str, names: Any) -> None:
-        bad = ~rows[column].isin(list(names))
-        words = rows[column].map(
-            lambda v: f"unknown {column} '{v}'; {did_you_mean(v, names)}".removesuffix("; ")
-        )
-        refuse(bad, words)
-
-    unknown("subject", known)
-    unknown("source", sources)
-    unknown("state", decision.states)
-    unknown("kind", KINDS)
-    mute = [
-        s not in sources[q].reports if q in sources else False
-        for q, s in zip(rows["source"], rows["state"], strict=True)
-    ]
-    refuse(
-        np.array(mute, dtype=bool),
-        "source '" + rows["source"] + "' does not report state '" + rows["state"] + "'",
-    )
-    refuse(rows["reported_us"] < rows["at_us"], "said before it was so (reported_at before at)")
-    refuse(rows["reported_us"] > imported_us, "said in the future")
-    refuse((rows["at_us"] < 0) | (rows["reported_us"] < 0), "before 1970")
-    refuse(~rows["reliability"].between(0, 1), "reliability outside [0, 1], or no number")
-
-
-def _mark_doubles(rows: pd.DataFrame, stored: pd.DataFrame) -> None:
-    good = rows[rows["reason"] == ""]
-    again = good.duplicated(_SAME, keep="first")
-    rows.loc[again[again].index, "reason"] = "duplicate of an earlier row"
-    good = rows[rows["reason"] == ""]
-    held = set(stored[_SAME].itertuples(index=False, name=None))
-    here = [key in held for key in good[_SAME].itertuples(index=False, name=None)]
-    rows.loc[good.index[here], "reason"] = ALREADY
+    known: dict[str, Span | None] = {a.subject: None for a in Assets(lake).assignments()}
+    for batch in lake.batches("telemetry", columns=["subject", "at"]):
+        if not batch.num_rows:
+            continue
+        at = batch["at"].cast(pa.int64())
+        spans = pa.table({"subject": batch["subject"], "at": at}).group_by("subject")
+        for row in spans.aggregate([("at", "min"), ("at", "max")]).to_pylist():
+            held = known.get(row["subject"]) or (row["at_min"], row["at_max"])
+            known[row["subject"]] = (min(held[0], row["at_min"]), max(held[1], row["at_max"]))
+    return known
 
 
 def reports_of(lake: Lake, version: int | None = None) -> pd.DataFrame:

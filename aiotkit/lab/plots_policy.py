@@ -15,6 +15,7 @@ from matplotlib.ticker import FuncFormatter, PercentFormatter
 from aiotkit.core.decision import Decision
 from aiotkit.core.errors import DataError
 from aiotkit.core.policy import ASK, cost_of_asking
+from aiotkit.lab.books import asking_row, declared_costs
 from aiotkit.lab.figures import (
     COLOURS,
     FAINT,
@@ -26,6 +27,7 @@ from aiotkit.lab.figures import (
     side_by_side,
     span_in_words,
 )
+from aiotkit.lab.judge import actions_of
 from aiotkit.lab.policy_regions import Region, known_costs, policy_regions, trades
 
 
@@ -100,26 +102,22 @@ def _three_states(decision: Decision, a: str, b: str, c: str) -> Plot:
     right = x - top / 2
     p = np.stack([1 - top - right, right, top])
     inside = (p >= -1e-9).all(axis=0)
-    names = sorted(
-        costs, key=lambda n: (not decision.actions[n].reversible, decision.actions[n].actuator or "", n)
-    )
-    expected = np.stack([sum(p[i] * costs[n][s] for i, s in enumerate((a, b, c))) for n in names])
-    least = expected.min(axis=0)
+    given = np.zeros((int(inside.sum()), len(decision.states)))
+    given[:, [list(decision.states).index(s) for s in (a, b, c)]] = p[:, inside].clip(0).T
+    given /= given.sum(axis=1, keepdims=True)
+    names, table = [*decision.actions, ASK], declared_costs(decision)
     if decision.human is not None:
-        h = decision.human
-        perfect = sum(p[i] * min(row[s] for row in costs.values()) for i, s in enumerate((a, b, c)))
-        names = [*names, ASK]
-        expected = np.concatenate(
-            [expected, [h.cost + h.reliability * perfect + (1 - h.reliability) * least]]
-        )
-    chosen, least = expected.argmin(axis=0), expected.min(axis=0)
+        table = np.vstack([table, asking_row(decision)])
+    said = pd.Index(names).get_indexer(pd.Index(actions_of(given, decision)))
+    chosen, least = np.full((2, *x.shape), np.nan)
+    chosen[inside], least[inside] = said, (given * table[said]).sum(axis=1)
     colours = colour_of((*costs, ASK))
-    used = [i for i in range(len(names)) if bool((chosen[inside] == i).any())]
+    used = np.unique(said).tolist()
     ax.pcolormesh(
-        x, y, np.where(inside, chosen, np.nan), cmap=ListedColormap([colours[n] for n in names]), vmin=-0.5,
+        x, y, chosen, cmap=ListedColormap([colours[n] for n in names]), vmin=-0.5,
         vmax=len(names) - 0.5, alpha=0.45, rasterized=True, shading="nearest",
     )  # fmt: skip
-    lines = ax.contour(x, y, np.where(inside, least, np.nan), levels=8, colors=INK, linewidths=0.6)
+    lines = ax.contour(x, y, least, levels=8, colors=INK, linewidths=0.6)
     ax.clabel(lines, fontsize=7.5, fmt="%g")
     ax.plot([0, 1, 0.5, 0], [0, 0, np.sqrt(3) / 2, 0], color=INK, lw=1)
     for word, (px, py), (dx, dy) in (

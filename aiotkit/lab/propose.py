@@ -1,398 +1,329 @@
-"""What the columns of an unknown file probably mean. Guesses, each with its reason and how sure it is."""
+"""What an unknown file probably holds: a draft of signals and window, and the command that reads it."""
 
 from __future__ import annotations
 
-import re
-import shlex
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from aiotkit.core.errors import DataError
-from aiotkit.core.features import RESERVED
-from aiotkit.lab.instants import Clock, Instants, parse_instants
-from aiotkit.lab.layout import NAME_NAMES, VALUE_NAMES
+from aiotkit.lab.files import expand, stem
+from aiotkit.lab.guess import (
+    Guess,
+    TimeFound,
+    as_numbers,
+    choices_of,
+    decimal_of,
+    find_subject,
+    find_time,
+    guess_columns,
+    identifiers,
+    span_of,
+    times_of_names,
+    unit_of,
+    with_points,
+)
+from aiotkit.lab.pace import STEADY, Pace, pace_of, paces, sampling, window_s
+from aiotkit.lab.proposal import Proposal
 from aiotkit.lab.readers import Raw, read_raw
-from aiotkit.lab.template import SignalDraft, signal_lines
-from aiotkit.lab.units import unit_problem
+from aiotkit.lab.template import ContextDraft, SignalDraft
+from aiotkit.lab.units import EVERYDAY, conversion, unit_problem
 
-Role = Literal[
-    "time", "subject", "signal", "label", "counter", "constant", "words", "name", "value", "sample"
-]
 _MOST_ROWS = 200_000
-
-#: words in a column's name -> units it may have, the likelier first, with the range that fits (None: any)
-_HINTS: tuple[tuple[str, tuple[tuple[str, tuple[float, float] | None], ...]], ...] = (
-    (r"temp|°c|_c$|celsius", (("Cel", (-60, 160)), ("[degF]", (-80, 500)), ("K", (200, 1500)))),
-    (r"hum|rh$", (("%", (0, 100)),)),
-    (r"press|bar$", (("bar", (-1, 700)), ("kPa", (0, 1e5)), ("Pa", (0, 1e8)))),
-    (r"vib|velocity", (("mm/s", (-200, 200)),)),
-    (r"acc", (("m/s2", (-500, 500)),)),
-    (r"rpm|speed|rot", (("/min", (-1e5, 1e5)),)),
-    (r"flow", (("L/min", (-10, 1e5)),)),
-    (r"volt", (("V", (-1e5, 1e5)),)),
-    (r"curr|amp", (("A", (-1e5, 1e5)),)),
-    (r"power|watt|kw$", (("kW", (-1e5, 1e5)), ("W", (-1e9, 1e9)))),
-    (r"freq|hz$", (("Hz", (0, 1e7)),)),
-    (r"hours|_h$", (("h", (0, 1e6)),)),
-    (r"perc|pct|util|occup|share|effic|load", (("%", (-5, 200)),)),
-    (r"byte|capacity", (("By", None),)),
-    (r"latency|duration|travel", (("s", None), ("ms", None))),
-    (r"count|number|^n_|volume", (("1", None),)),
-)
-_IDS = (
-    r"(?:^|_)(?:id|serial|machine|device|asset|unit|drive|pump|engine|vehicle|subject|host|server|rig)(?:$|_)"
-)
-_LABELS = r"fail|fault|label|target|class|anomal|state|status|defect|broken|outcome"
+#: a decision file holds at most this many signals
+_MOST_SIGNALS = 256
 
 
-@dataclass(frozen=True, slots=True)
-class Guess:
-    """One column: what it probably is, why, and how sure (0 to 1). ``unit`` only for signals."""
+def propose(
+    path: str | Path | pd.DataFrame | Sequence[str | Path], *, encoding: str | None = None
+) -> Proposal:
+    """Look at a file, a frame, or several files of a kind, and say what they probably hold.
 
-    column: str
-    role: Role
-    why: str
-    sure: float
-    unit: str | None = None
-    low: float | None = None
-    high: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Proposal:
-    """What a file probably holds. ``doubts`` say what only a person can settle."""
-
-    path: str
-    rows: int
-    shape: str
-    guesses: tuple[Guess, ...]
-    rate_hz: float | None
-    steady: float | None
-    zone_needed: bool
-    doubts: tuple[str, ...]
-    signals: dict[str, SignalDraft]
-    columns: dict[str, str]
-
-    def one(self, role: Role) -> Guess | None:
-        """The likeliest column of a role, if any."""
-        found = [g for g in self.guesses if g.role == role]
-        return max(found, key=lambda g: g.sure) if found else None
-
-    @property
-    def fragment(self) -> str:
-        """Signals and window as a decision file has them, to be read and corrected."""
-        lines = ["signals:", *signal_lines(self.signals)]
-        return (
-            "\n".join([*lines, f"window: {{length_s: {self.length_s:g}, every_s: {self.length_s:g}}}"]) + "\n"
-        )
-
-    @property
-    def length_s(self) -> float:
-        """A window that holds some ten samples, or those of a row where a row is a window."""
-        if self.rate_hz is None:
-            return 3600.0
-        samples = sum(g.role == "sample" for g in self.guesses) if self.shape == "window" else 12
-        return float(f"{samples / self.rate_hz:.6g}")
-
-    @property
-    def command(self) -> str:
-        """The command that reads the file, with what was found filled in and ``…`` where nobody can know."""
-        words = ["aiotkit", "ingest", shlex.quote(self.path), "--decision", "DECISION.yaml"]
-        time, subject = self.one("time"), self.one("subject")
-        if time is not None:
-            words += ["--time", shlex.quote(time.column)]
-        else:
-            words += ["--start", "…", "--every-s", "…"]
-        words += ["--subject-column", shlex.quote(subject.column)] if subject else ["--subject", "…"]
-        for name, column in self.columns.items():
-            if name != column:
-                words += ["--column", shlex.quote(f"{name}={column}")]
-        return " ".join(words + (["--zone", "…"] if self.zone_needed else []))
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data."""
-        return {
-            "path": self.path, "rows": self.rows, "shape": self.shape, "rate_hz": self.rate_hz,
-            "steady": self.steady, "zone_needed": self.zone_needed, "doubts": list(self.doubts),
-            "columns": [{n: getattr(g, n) for n in g.__slots__} for g in self.guesses],
-            "fragment": self.fragment, "command": self.command,
-        }  # fmt: skip
-
-    def __str__(self) -> str:
-        shown = [g for g in self.guesses if g.role != "sample"]
-        width = max((len(g.column) for g in shown), default=1)
-        lines = [f"{self.path}: {self.rows:,} rows, shape {self.shape}. These are guesses; read them."]
-        for g in shown:
-            unit = f" {g.unit}" if g.unit else ""
-            lines.append(f"  {g.column:<{width}}  {g.role + unit:<14} {g.sure:>4.0%} sure: {g.why}")
-        samples = sum(g.role == "sample" for g in self.guesses)
-        lines += [f"  {samples} columns of samples: each row is a window"] if samples else []
-        if self.rate_hz is not None and self.steady is not None:
-            lines.append(f"  one value every {1 / self.rate_hz:g} s ({self.steady:.0%} of intervals agree)")
-        lines += [f"  not known: {doubt}" for doubt in self.doubts]
-        return "\n".join([*lines, "", "For the decision file:", self.fragment, "To read it:", self.command])
-
-
-def propose(path: str | Path) -> Proposal:
-    """Look at a file and say what it probably holds. Nothing is stored.
+    Of several files the first is looked at; files without header, of which each is one signal, all.
 
     Raises:
-        DataError: the file cannot be read at all.
+        DataError: the file cannot be read at all, or holds no row.
     """
-    raw = read_raw(path)
-    frame = raw.frame.iloc[:_MOST_ROWS]
-    if frame.empty:
-        raise DataError(f"{path}: no rows below the header")
-    if raw.headless:
-        return _of_windows(str(path), raw)
-    time, instants, naive = _find_time(frame)
-    subject = _find_subject(frame, time)
-    guesses = list(_guess_columns(frame, time, subject, instants))
-    names, values = (next((g for g in guesses if g.role == r), None) for r in ("name", "value"))
-    shape = "long" if names is not None and values is not None else "wide"
-    who = [g.column for g in (subject, names) if g is not None and (g is subject or shape == "long")]
-    rate, steady = _rate(frame, instants, who)
-    regular = rate if steady is None or steady >= 0.9 else None
-    if names is not None and values is not None:
-        signals, columns = _long_drafts(frame, names.column, values.column, regular), dict[str, str]()
+    if isinstance(path, pd.DataFrame):
+        if path.empty:
+            raise DataError("frame: no rows")
+        return _of_table("frame", read_raw(path))
+    given = [path] if isinstance(path, str | Path) else list(path)
+    files = expand(given)
+    raw = read_raw(files[0], encoding=encoding)
+    if raw.frame.empty:
+        raise DataError(f"{files[0]}: no rows below the header")
+    said = " ".join(map(str, given)) if len(given) == 1 else str(files[0])
+    named = times_of_names([stem(p) for p in files]) if len(files) > 1 else None
+    if named is not None and find_time(raw.frame.head(200)).guess is None:
+        found = _of_bursts(said, raw, named, files)
+    elif raw.headless and _row_is_window(raw):
+        raws = [(p, raw if p == files[0] else read_raw(p, encoding=encoding)) for p in files]
+        found = _of_windows(said, [(p, r) for p, r in raws if r.headless])
     else:
-        signals, columns = _drafts(guesses, regular)
-    doubts = list(_doubts(guesses, time, subject, naive, steady, len(raw.malformed)))
+        found = _of_table(said, raw)
+    flags = () if encoding is None else ("--encoding", encoding)
+    if len(files) > 1 and named is None and found.shape != "window":
+        found = _of_many(found, files)
+    return replace(found, flags=(*found.flags, *flags))
+
+
+def _of_bursts(path: str, raw: Raw, named: tuple[str, NDArray[np.int64]], files: Sequence[Path]) -> Proposal:
+    """A file a burst: its name says when it began, its rows are samples."""
+    found = _of_table(path, raw)
+    time_format, at_us = named
+    every, n = float(np.median(np.diff(np.sort(at_us)))) / 1e6, len(raw.frame)
+    length = min(1.0, every)
+    rate = float(f"{n / length:.9g}")
+    signals = {k: replace(s, rate_hz=rate) for k, s in _widened(found, files).items()}
+    doubts = [d for d in found.doubts if not d.startswith("no column reads")]
+    doubts.append(f"the sampling rate: {n:,} rows a file are taken for {length:g} s")
+    flags = ("--start-from", "filename", "--time-format", time_format, "--every-s", f"{length / n:.9g}")
+    shape = ("--shape", "wide") if raw.headless else ()
+    return replace(
+        found, signals=signals, context={}, doubts=tuple(doubts), flags=(*flags, *shape),
+        length_s=length, every_s=every, pace=Pace(length / n, 1.0, float(n)), zone_needed=True,
+    )  # fmt: skip
+
+
+def _of_many(found: Proposal, files: Sequence[Path]) -> Proposal:
+    doubts = [d for d in found.doubts if not d.startswith("which subject")]
+    doubts.append(f"whether all {len(files)} files are as {files[0].name}, which was looked at")
+    found = replace(found, doubts=tuple(doubts), signals=_widened(found, files))
+    if found.one("subject") is None:
+        return replace(found, flags=(*found.flags, "--subject-from", "filename"))
+    return found
+
+
+def _widened(found: Proposal, files: Sequence[Path]) -> dict[str, SignalDraft]:
+    """Signals with ranges that hold what some of the files hold: a later one may be another world."""
+    signals = dict(found.signals)
+    for file in [files[i] for i in sorted({len(files) // 4, len(files) // 2, len(files) - 1})]:
+        frame = read_raw(file).frame
+        for name, column in found.columns.items():
+            values = as_numbers(frame[column]) if name in signals and column in frame.columns else None
+            if values is not None and len(values):
+                low, high = span_of(values.to_numpy(dtype=float))
+                s = signals[name]
+                signals[name] = replace(s, low=min(s.low, low), high=max(s.high, high))
+    return signals
+
+
+def _row_is_window(raw: Raw) -> bool:
+    """Whether the columns of a file without header are samples of one signal: neighbours overlap."""
+    values = raw.frame.head(2000).apply(pd.to_numeric, errors="coerce").to_numpy(dtype=float)
+    if values.shape[1] < 8 or (len(raw.frame) > 50 * values.shape[1] and values.shape[1] <= 32):
+        return False
+    low, high = np.nanquantile(values, [0.02, 0.98], axis=0)
+    room = 0.05 * (np.nanmax(values) - np.nanmin(values))
+    overlap = (low[1:] <= high[:-1] + room) & (low[:-1] <= high[1:] + room)
+    alike = np.ptp((low + high) / 2) <= 20 * max(float(np.median(high - low)), room)
+    return bool(overlap.mean() >= 0.9 and alike)
+
+
+def _of_table(path: str, raw: Raw) -> Proposal:
+    frame, decimal = raw.frame.iloc[:_MOST_ROWS], decimal_of(raw.frame.iloc[:2000])
+    frame = with_points(frame) if decimal == "," else frame
+    time = find_time(frame)
+    subject = find_subject(frame, time.guess)
+    guesses = list(guess_columns(frame, time.guess, subject, time.instants))
+    names, values = (next((g for g in guesses if g.role == r), None) for r in ("name", "value"))
+    who = [] if subject is None else [subject.column]
+    flags = ["--decimal", ","] if decimal == "," else []
+    flags += ["--time-format", time.time_format] if time.time_format else []
+    labels: tuple[str, ...] = ()
+    if names is not None and values is not None:
+        shape = "long"
+        unit = next((g.column for g in guesses if g.role == "unit"), None)
+        found, signals = _long(frame, (names.column, values.column, unit), time, who)
+        columns = dict[str, str]()
+        length = window_s(found)
+    else:
+        shape = "wide"
+        found = paces(frame, [g.column for g in guesses if g.role == "signal"], time.instants, who)
+        length = window_s(found)
+        signals, columns = _wide(guesses, found, length)
+        if time.guess is None:
+            signals, flags, length = _without_time(signals, flags)
+        flags += ["--shape", "wide"] if raw.headless else []
+        label = next((g for g in guesses if g.role == "label" and g.sure >= 0.8), None)
+        labels = choices_of(frame[label.column]) if label is not None else ()
+    context = _choices(guesses, frame, found, length) if shape == "wide" else {}
+    fastest = min(found.values(), key=lambda p: p.period_s, default=None)
+    doubts = list(_doubts(guesses, time, subject, fastest, len(raw.malformed)))
+    if len(signals) > _MOST_SIGNALS:
+        doubts.append(f"which of {len(signals):,} signals matter: the first {_MOST_SIGNALS} are drafted")
+        signals = dict(list(signals.items())[:_MOST_SIGNALS])
+    columns = {n: c for n, c in columns.items() if n in signals}
+    columns |= dict(zip(context, _choice_columns(guesses), strict=False))
     return Proposal(
-        str(path), len(raw.frame), shape, tuple(guesses), rate, steady, naive, tuple(doubts), signals, columns
-    )
+        path, len(raw.frame), shape, tuple(guesses), fastest, time.naive, tuple(doubts), signals, context,
+        columns, length, length, tuple(flags), labels,
+    )  # fmt: skip
 
 
-def _of_windows(path: str, raw: Raw) -> Proposal:
-    values = raw.frame.apply(pd.to_numeric, errors="coerce").to_numpy(dtype=float)
-    name, n = _identifier(Path(path).stem), values.shape[1]
-    unit, sure, why = _unit_of(name, float(np.nanmin(values)), float(np.nanmax(values)))
-    low, high = _span(values)
-    guesses = tuple(Guess(str(c), "sample", "numbers without a header", 0.7, unit) for c in raw.frame.columns)
-    doubts = (
+def _wide(
+    guesses: Sequence[Guess], found: Mapping[str, Pace], length_s: float
+) -> tuple[dict[str, SignalDraft], dict[str, str]]:
+    drafts: dict[str, SignalDraft] = {}
+    wanted = [g for g in guesses if g.role == "signal" and g.unit is not None]
+    names = identifiers([g.column for g in wanted])
+    for g in wanted:
+        assert g.unit is not None
+        assert g.low is not None
+        assert g.high is not None
+        rate, age, grid = sampling(found.get(g.column), length_s)
+        remark = f"unit {g.sure:.0%} sure: {g.why}"
+        drafts[names[g.column]] = SignalDraft(g.unit, rate, g.low, g.high, remark, age, grid)
+    return drafts, {name: column for column, name in names.items()}
+
+
+def _without_time(
+    signals: Mapping[str, SignalDraft], flags: list[str]
+) -> tuple[dict[str, SignalDraft], list[str], float]:
+    """Rows that carry no time: an hour apart is assumed, and said."""
+    found = {n: replace(s, rate_hz=None, max_age_s=5400.0, grid_hz=None) for n, s in signals.items()}
+    return found, [*flags, "--start", "…", "--every-s", "3600"], 3600.0
+
+
+def _long(
+    frame: pd.DataFrame, columns: tuple[str, str, str | None], time: TimeFound, who: Sequence[str]
+) -> tuple[dict[str, Pace], dict[str, SignalDraft]]:
+    """Pace and draft of each name in long data."""
+    names, values, units = columns
+    numbers = pd.to_numeric(frame[values].astype(object), errors="coerce").astype(float)
+    groups = frame.groupby(list(who), dropna=False, observed=True).ngroup().to_numpy() if who else None
+    found: dict[str, Pace] = {}
+    mine: dict[str, pd.Series] = {}
+    for name, part in numbers.groupby(frame[names].astype(str)):
+        if not bool(part.notna().any()):
+            continue
+        mine[str(name)] = part
+        if time.instants is None:
+            continue
+        places = frame.index.get_indexer(part.index[part.notna()])
+        places = places[time.instants.good[places]]
+        series = np.zeros(len(places), dtype=np.int64) if groups is None else groups[places]
+        pace = pace_of(time.instants.at_us[places], series)
+        if pace is not None:
+            found[str(name)] = pace
+    length = window_s(found)
+    idents = identifiers(list(mine))
+    drafts = {}
+    for name, part in mine.items():
+        said = choices_of(frame.loc[part.index, units]) if units is not None else ()
+        part = _in_one_unit(part, frame.loc[part.index, units], said) if units is not None else part
+        unit, sure, why = _said_unit(said) or unit_of(name, float(part.min()), float(part.max()))
+        low, high = span_of(part.to_numpy(dtype=float))
+        rate, age, grid = sampling(found.get(name), length)
+        drafts[idents[name]] = SignalDraft(unit, rate, low, high, f"unit {sure:.0%} sure: {why}", age, grid)
+    return found, drafts
+
+
+def _in_one_unit(values: pd.Series, units: pd.Series, said: Sequence[str]) -> pd.Series:
+    """The values of a name in the unit that most of its rows give."""
+    target = _said_unit(said)
+    if target is None:
+        return values
+    out = values.copy()
+    for one in said[1:]:
+        mine = (units.astype(str).str.strip() == one) & out.notna()
+        try:
+            out[mine] = conversion(one, target[0])(out[mine].to_numpy(dtype=float))
+        except DataError:
+            out[mine] = np.nan  # ingest quarantines them
+    return out
+
+
+def _said_unit(said: Sequence[str]) -> tuple[str, float, str] | None:
+    """The unit that the rows of a name give, as UCUM."""
+    for one in said:
+        unit = EVERYDAY.get(one, one)
+        if unit_problem(unit) is None:
+            others = f"; also {', '.join(said[1:4])}" if len(said) > 1 else ""
+            return unit, 0.95, f"its rows say '{one}'{others}"
+    return None
+
+
+def _choice_columns(guesses: Sequence[Guess]) -> list[str]:
+    return [g.column for g in guesses if g.role == "choice"]
+
+
+def _choices(
+    guesses: Sequence[Guess], frame: pd.DataFrame, found: Mapping[str, Pace], length_s: float
+) -> dict[str, ContextDraft]:
+    """Words that may be conditions of operation."""
+    columns = _choice_columns(guesses)
+    taken = [g.column for g in guesses if g.role == "signal"]
+    names = identifiers([*taken, *columns])
+    period = min((p.period_s for p in found.values()), default=length_s)
+    age = float(f"{max(3 * period, 2 * length_s):.6g}")
+    return {names[c]: ContextDraft(tuple(sorted(choices_of(frame[c]))), age) for c in columns}
+
+
+def _of_windows(path: str, files: Sequence[tuple[Path, Raw]]) -> Proposal:
+    """Files without header: a file a signal, a row a window."""
+    drafts: dict[str, SignalDraft] = {}
+    guesses: tuple[Guess, ...] = ()
+    sizes = {raw.frame.shape[1] for _, raw in files}
+    n = max(sizes)
+    names = identifiers([stem(p) for p, _ in files])
+    unsure = []
+    for file, raw in files:
+        values = raw.frame.apply(pd.to_numeric, errors="coerce").to_numpy(dtype=float)
+        name, rate = names[stem(file)], raw.frame.shape[1] / n
+        unit, sure, why = unit_of(name, float(np.nanmin(values)), float(np.nanmax(values)))
+        low, high = span_of(values)
+        guesses = guesses or tuple(
+            Guess(str(c), "sample", "numbers without a header", 0.7, unit) for c in raw.frame.columns
+        )
+        drafts[name] = SignalDraft(
+            unit, float(f"{rate:.9g}"), low, high, f"{sure:.0%} sure of the unit: {why}"
+        )
+        unsure += [name] if sure < 0.9 else []
+    doubts = [
         "where a row begins in time: give --start and --every-s",
         f"the sampling rate: 1 Hz is assumed below, so that a row lasts {n} s",
-        f"the unit: {why}" if sure < 0.9 else "",
+        f"the units of {', '.join(unsure[:8])}" if unsure else "",
         "which subject it is",
-    )
-    drafts = {name: SignalDraft(unit, 1.0, low, high, f"{sure:.0%} sure of the unit: {why}")}
+    ]
     return Proposal(
-        path, len(raw.frame), "window", guesses, 1.0, None, False, tuple(d for d in doubts if d), drafts, {}
-    )
-
-
-def _find_time(frame: pd.DataFrame) -> tuple[Guess | None, Instants | None, bool]:
-    best: tuple[Guess | None, Instants | None, bool] = (None, None, False)
-    for column in frame.columns:
-        hint = bool(re.search(r"time|date|(?:^|_)ts$|^at$|stamp", str(column).lower()))
-        number = (
-            pd.to_numeric(frame[column], errors="coerce").notna().mean() > 0.5
-            if not _typed(frame[column])
-            else False
-        )
-        if number and not hint:
-            continue  # a number is a time only where its name says so
-        try:
-            found, naive = _as_time(frame[column])
-        except DataError:
-            continue
-        share = float(found.good.mean())
-        sure = share * (0.98 if hint else 0.8)
-        if share >= 0.9 and sure > (best[0].sure if best[0] else 0):
-            zone = "without zone" if naive else "with offset, or epochs"
-            best = (
-                Guess(str(column), "time", f"{share:.0%} of rows read as times, {zone}", sure),
-                found,
-                naive,
-            )
-    return best
-
-
-def _typed(column: pd.Series) -> bool:
-    return column.dtype.kind == "M"
-
-
-def _as_time(column: pd.Series) -> tuple[Instants, bool]:
-    try:
-        return parse_instants(column, Clock()), False
-    except DataError as error:
-        if "no zone" not in str(error):
-            raise
-        return parse_instants(column, Clock(zone="UTC")), True
-
-
-def _find_subject(frame: pd.DataFrame, time: Guess | None) -> Guess | None:
-    best: Guess | None = None
-    for column in frame.columns:
-        if (time is not None and column == time.column) or str(column).lower() in NAME_NAMES:
-            continue
-        words = frame[column].astype(str)
-        distinct, hint = int(words.nunique()), bool(re.search(_IDS, str(column).lower()))
-        if not 2 <= distinct <= len(frame) / 2 or (not hint and _numeric(frame[column]) is not None):
-            continue
-        sure = 0.9 if hint else 0.4 if distinct > 10 else 0.3
-        if best is None or sure > best.sure:
-            why = f"{distinct} different values" + (
-                ", and its name says so" if hint else "; its name does not say"
-            )
-            best = Guess(str(column), "subject", why, sure)
-    return best
-
-
-def _numeric(column: pd.Series) -> pd.Series | None:
-    """The column as numbers, if nine of ten values that are there are."""
-    if _typed(column) or pd.api.types.is_bool_dtype(column):
-        return None
-    there = column[column.notna()]
-    values = pd.to_numeric(there, errors="coerce").astype(float)
-    return values if len(there) and float(values.notna().mean()) >= 0.9 else None
-
-
-def _guess_columns(
-    frame: pd.DataFrame, time: Guess | None, subject: Guess | None, instants: Instants | None
-) -> Iterator[Guess]:
-    for column in map(str, frame.columns):
-        known = next((g for g in (time, subject) if g is not None and g.column == column), None)
-        yield known or _guess(frame, column, subject, instants)
-
-
-def _guess(frame: pd.DataFrame, column: str, subject: Guess | None, instants: Instants | None) -> Guess:
-    raw = frame[column]
-    distinct = int(raw.nunique())
-    hint = re.search(_LABELS, column.lower())
-    if distinct <= 1:
-        return Guess(column, "constant", "the same on every row", 0.95)
-    if hint and distinct <= 20:
-        return Guess(column, "label", f"{distinct} different values, and its name says '{hint[0]}'", 0.8)
-    values = _numeric(raw)
-    if values is None:
-        named = column.lower() in NAME_NAMES
-        why = f"{distinct} different words" + (" and its name says so" if named else "")
-        return Guess(column, "name" if named else "words", why, 0.8 if named else 0.6)
-    if column.lower() in VALUE_NAMES and any(c.lower() in NAME_NAMES for c in map(str, frame.columns)):
-        return Guess(column, "value", "numbers beside a column of names", 0.8)
-    if distinct == 2:
-        return Guess(column, "label", "two different numbers: a label, or a switch", 0.4)
-    if _is_counter(frame, values, subject, instants):
-        return Guess(column, "counter", "never falls within a subject: it carries the date along", 0.8)
-    unit, sure, why = _unit_of(column, float(values.min()), float(values.max()))
-    low, high = _span(values.to_numpy(dtype=float))
-    return Guess(column, "signal", why, sure, unit, low, high)
-
-
-def _is_counter(
-    frame: pd.DataFrame, values: pd.Series, subject: Guess | None, instants: Instants | None
-) -> bool:
-    order = pd.Series(np.arange(len(frame)) if instants is None else instants.at_us, index=frame.index)
-    groups = frame[subject.column] if subject is not None else pd.Series(0, index=frame.index)
-    sorted_values = values.loc[order.loc[values.index].sort_values(kind="stable").index]
-    steps = sorted_values.groupby(groups.loc[sorted_values.index]).diff().dropna()
-    return len(steps) >= 20 and bool((steps >= 0).all()) and float((steps > 0).mean()) > 0.5
-
-
-def _unit_of(name: str, low: float, high: float) -> tuple[str, float, str]:
-    seen = f"values {low:g} to {high:g}"
-    for pattern, units in _HINTS:
-        hit = re.search(pattern, name.lower())
-        if hit is None:
-            continue
-        for unit, span in units:
-            assert unit_problem(unit) is None
-            if span is None or (span[0] <= low and high <= span[1]):
-                others = [u for u, s in units if u != unit and (s is None or (s[0] <= low and high <= s[1]))]
-                rivals = f"; could be {', '.join(others)}" if others else ""
-                return unit, 0.5 if others else 0.6, f"its name says '{hit[0]}', {seen}{rivals}"
-    return "1", 0.1, f"no hint of a unit, {seen}"
-
-
-def _span(values: NDArray[np.floating[Any]]) -> tuple[float, float]:
-    """The range seen and a quarter more on each side, rounded outwards; not what is physically possible."""
-    low, high = float(np.nanmin(values)), float(np.nanmax(values))
-    room = (high - low) / 4 or max(abs(high), 1.0)
-    wide_low = low - room if low < 0 or low - room > 0 else 0.0
-    return float(f"{wide_low:.2g}") if wide_low else 0.0, float(f"{high + 2 * room:.2g}")
-
-
-def _rate(
-    frame: pd.DataFrame, instants: Instants | None, who: list[str]
-) -> tuple[float | None, float | None]:
-    """Values a second within a series, and the share of intervals that agree with it."""
-    if instants is None:
-        return None, None
-    groups = frame.groupby(who, dropna=False).ngroup().to_numpy() if who else np.zeros(len(frame))
-    known = pd.DataFrame({"who": groups, "at": instants.at_us})[instants.good].sort_values(["who", "at"])
-    steps = known.groupby("who")["at"].diff().dropna()
-    steps = steps[steps > 0]
-    if steps.empty:
-        return None, None
-    middle = float(steps.median())
-    agree = float(((steps / middle - 1).abs() <= 0.05).mean())
-    return 1e6 / middle, agree
-
-
-def _drafts(guesses: list[Guess], rate: float | None) -> tuple[dict[str, SignalDraft], dict[str, str]]:
-    drafts: dict[str, SignalDraft] = {}
-    columns: dict[str, str] = {}
-    for g in guesses:
-        if g.role == "signal" and g.unit is not None and g.low is not None and g.high is not None:
-            name = _identifier(g.column)
-            drafts[name] = SignalDraft(g.unit, rate, g.low, g.high, f"unit {g.sure:.0%} sure: {g.why}")
-            columns[name] = g.column
-    return drafts, columns
-
-
-def _long_drafts(frame: pd.DataFrame, names: str, values: str, rate: float | None) -> dict[str, SignalDraft]:
-    drafts: dict[str, SignalDraft] = {}
-    numbers = pd.to_numeric(frame[values], errors="coerce").astype(float)
-    for name, mine in numbers.groupby(frame[names].astype(str)):
-        if bool(mine.notna().any()):
-            low, high = _span(mine.to_numpy(dtype=float))
-            unit, sure, why = _unit_of(str(name), float(mine.min()), float(mine.max()))
-            drafts[_identifier(str(name))] = SignalDraft(
-                unit, rate, low, high, f"unit {sure:.0%} sure: {why}"
-            )
-    return drafts
-
-
-def _identifier(column: str) -> str:
-    name = re.sub(r"[^A-Za-z0-9_]+", "_", column).strip("_")[:60] or "signal"
-    name = name if name[0].isalpha() else f"s_{name}"
-    return f"{name}_" if name in RESERVED else name
+        path, len(files[0][1].frame), "window", guesses, Pace(1.0, 1.0, float(n)), False,
+        tuple(d for d in doubts if d), drafts, {}, {}, float(n), float(n),
+    )  # fmt: skip
 
 
 def _doubts(
-    guesses: list[Guess],
-    time: Guess | None,
-    subject: Guess | None,
-    naive: bool,
-    steady: float | None,
-    malformed: int,
+    guesses: Sequence[Guess], time: TimeFound, subject: Guess | None, pace: Pace | None, malformed: int
 ) -> Iterator[str]:
-    if time is None:
-        yield "no column reads as a time"
-    if naive:
+    if time.guess is None:
+        yield "no column reads as a time: rows an hour apart are assumed (--start, --every-s)"
+    if time.others:
+        yield f"how times are written: {time.time_format} fits, and so does {time.others[0]}"
+    if time.naive:
         yield "which time zone the times are in: give --zone"
     if subject is None:
         yield "which subject the rows belong to: give --subject"
     elif subject.sure < 0.8:
         yield f"whether '{subject.column}' is the subject"
-    if steady is not None and steady < 0.9:
-        yield f"the sampling rate: only {steady:.0%} of intervals agree, so signals are drafted as on_change"
+    if pace is not None and pace.steady < STEADY:
+        agree = f"only {pace.steady:.0%} of intervals agree"
+        yield f"the sampling rate: {agree}, so signals are drafted as on_change"
     unsure = [g.column for g in guesses if g.role == "signal" and g.sure < 0.5]
     if unsure:
-        yield f"the units of {', '.join(unsure[:8])}" + (
-            f" and {len(unsure) - 8} more" if len(unsure) > 8 else ""
-        )
+        more = f" and {len(unsure) - 8} more" if len(unsure) > 8 else ""
+        yield f"the units of {', '.join(unsure[:8])}{more}"
     if any(g.role == "signal" for g in guesses):
         yield "ranges: they are what was seen and some room, not what is physically possible"
     labels = [g.column for g in guesses if g.role == "label"]
     if labels:
         yield f"what {', '.join(labels)} means, and when it was known: a label is an outcome, not a signal"
+    sparse = [g.column for g in guesses if g.role in ("sparse", "empty")]
+    if sparse:
+        yield f"what {', '.join(sparse[:8])} means: hardly a row holds a value"
     if malformed:
-        yield f"{malformed} lines have another number of columns and would be quarantined"
+        yield f"{malformed} lines are no rows of the table (torn, or the header again): quarantined"

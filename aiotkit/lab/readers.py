@@ -5,7 +5,10 @@ Rows count from 1; a header is not counted.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +19,12 @@ import pandas as pd
 
 from aiotkit.core.errors import DataError, did_you_mean
 
-_DELIMITERS = ",;\t|"
+_DELIMITERS = ";\t|,"
+#: more columns than this are a table on its side, or parted wrongly
+MOST_COLUMNS = 100_000
+#: why a line is no row that is the header again
+HEADER_AGAIN = "the header once more"
+_BOMS = ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +56,21 @@ class Raw:
         return self.frame[name]
 
 
-def read_raw(source: str | Path | pd.DataFrame, *, delimiter: str | None = None) -> Raw:
-    """Read a CSV or Parquet file, or take a frame as it is.
+def read_raw(
+    source: str | Path | pd.DataFrame | Raw, *, delimiter: str | None = None, encoding: str | None = None
+) -> Raw:
+    """Read a CSV or Parquet file (also gzipped), or take a frame as it is.
 
-    A CSV's delimiter is found by counting in the first lines unless given; a first line of nothing but
-    numbers means that there is no header, and columns are named ``c0``, ``c1``, …
+    A CSV's delimiter is found by counting in the first lines unless given (also runs of spaces); lines above
+    the header that have no columns, or begin with ``#``, are skipped and said; a first line of nothing but
+    numbers means that there is no header, and columns are named ``c0``, ``c1``, … A byte-order mark tells
+    UTF-16; anything else is UTF-8 unless ``encoding`` says otherwise.
 
     Raises:
-        DataError: the file is missing, empty, not UTF-8, or names a column twice.
+        DataError: the file is missing, empty, of another encoding, names a column twice, or has too many.
     """
+    if isinstance(source, Raw):
+        return source
     if isinstance(source, pd.DataFrame):
         return _from_frame(source)
     path = Path(source)
@@ -65,14 +79,29 @@ def read_raw(source: str | Path | pd.DataFrame, *, delimiter: str | None = None)
     except OSError as error:
         raise DataError(f"{path}: cannot be read", found=error.strerror or str(error)) from error
     digest = "sha256:" + hashlib.sha256(data).hexdigest()
-    if data[:4] != b"PAR1":
-        data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     if data[:4] == b"PAR1":
         return _read_parquet(path, digest)
+    data = _as_utf8(path, data, encoding).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     return _read_csv(path, data, digest, delimiter)
 
 
+def _as_utf8(path: Path, data: bytes, encoding: str | None) -> bytes:
+    if data[:2] == b"\x1f\x8b":
+        try:
+            data = gzip.decompress(data)
+        except (OSError, EOFError) as error:
+            raise DataError(f"{path}: a gzip file that cannot be read", found=str(error)) from error
+    known = encoding or next((name for mark, name in _BOMS if data.startswith(mark)), None)
+    if known is None:
+        return data
+    try:
+        return data.decode(known).removeprefix("\ufeff").encode()
+    except (UnicodeError, LookupError) as error:
+        raise DataError(f"{path}: not text in {known}", found=str(error)) from error
+
+
 def _from_frame(frame: pd.DataFrame) -> Raw:
+    _refuse_many("frame", len(frame.columns))
     taken = frame.copy(deep=False)
     if not isinstance(taken.index, pd.RangeIndex) or taken.index.name is not None:
         taken = taken.reset_index()
@@ -88,6 +117,7 @@ def _read_parquet(path: Path, digest: str) -> Raw:
     import pyarrow.parquet as pq
 
     try:
+        _refuse_many(str(path), pq.read_metadata(path).num_columns)
         frame = pq.read_table(path).to_pandas()
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DataError(f"{path}: not a Parquet file that can be read", found=str(error)) from error
@@ -96,16 +126,22 @@ def _read_parquet(path: Path, digest: str) -> Raw:
 
 
 def _read_csv(path: Path, data: bytes, digest: str, delimiter: str | None) -> Raw:
-    try:
-        head = data[:65536].decode("utf-8-sig", errors="strict" if len(data) <= 65536 else "ignore")
-    except UnicodeDecodeError as error:
-        raise _not_utf8(path, error) from error
-    lines = [line for line in head.splitlines()[:20] if line.strip()]
-    if not lines:
-        raise DataError(f"{path}: the file is empty")
+    lines = _first_lines(path, data)
+    notes: list[str] = []
+    if delimiter is None and _spaced(lines):
+        data = re.sub(rb"(?m)^[ \t]+|[ \t]+$", b"", data)
+        data, delimiter = re.sub(rb"[ \t]+", b"\t", data), "\t"
+        lines = _first_lines(path, data)
+        notes.append("columns are parted by spaces")
     found = delimiter or _sniff(lines)
+    notes += [] if delimiter else [f"columns are parted by {found!r}"]
+    above = _preamble(lines, found)
+    if above:
+        data = data.split(b"\n", above)[above]
+        lines = lines[above:]
+        notes.append(f"{above} lines above the header were skipped: they hold no columns")
+    _refuse_many(str(path), lines[0].count(found) + 1)
     headless = all(_is_numeric(cell) for cell in lines[0].split(found))
-    notes = [] if delimiter else [f"columns are parted by {found!r}"]
     if headless:
         notes.append("the first line holds numbers: no header, columns are named c0, c1, …")
     if b'"' in data:
@@ -115,7 +151,66 @@ def _read_csv(path: Path, data: bytes, digest: str, delimiter: str | None) -> Ra
     numbers = np.setdiff1d(np.arange(1, total + 1), [b.row for b in bad], assume_unique=True)
     frame = table.to_pandas()
     frame.index = pd.Index(numbers)
+    if not headless:
+        frame, again = _without_headers(frame)
+        bad = sorted([*bad, *again], key=lambda line: line.row)
     return Raw(path.name, frame, digest, tuple(bad), tuple(notes), headless)
+
+
+def _first_lines(path: Path, data: bytes) -> list[str]:
+    """The first twenty lines, from the first that is not empty; the first one always whole."""
+    end = data.find(b"\n", 65536)
+    head = data if end < 0 else data[:end]
+    if head.count(b",", 0, 1 << 24) > 20 * MOST_COLUMNS:  # before twenty lines of a million are taken apart
+        head = head.split(b"\n", 1)[0]
+    try:
+        lines = head.decode("utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise _not_utf8(path, error) from error
+    if not any(line.strip() for line in lines):
+        raise DataError(f"{path}: the file is empty")
+    return lines[:20]
+
+
+def _spaced(lines: Sequence[str]) -> bool:
+    """Whether lines are numbers parted by runs of spaces, with no other delimiter."""
+    if any(d in line for line in lines for d in _DELIMITERS):
+        return False
+    widths = {len(line.split()) for line in lines if line.strip()}
+    return len(widths) == 1 and widths != {1} and all(map(_is_numeric, lines[-1].split()))
+
+
+def _preamble(lines: Sequence[str], delimiter: str) -> int:
+    """How many lines stand above the table: comments, and lines with fewer columns than all that follow."""
+    counts = [0 if line.startswith("#") else line.count(delimiter) for line in lines]
+    usual = Counter(counts).most_common(1)[0][0]
+    first = next((i for i, c in enumerate(counts) if c >= max(1, usual) and not lines[i].startswith("#")), 0)
+    comments = next((i for i, line in enumerate(lines) if not line.startswith("#")), 0)
+    return first if usual >= 1 and len(lines) - first >= 3 else comments
+
+
+def _without_headers(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[Malformed]]:
+    """Rows without those that are the header once more, as in files that were put together."""
+    if frame.empty:
+        return frame, []
+    names = [str(c) for c in frame.columns]
+    same = frame[names[0]] == names[0]
+    for name in names[1:]:
+        if not same.any():
+            return frame, []
+        same &= frame[name] == name
+    text = ",".join(names)[:200]
+    return frame[~same], [Malformed(int(row), HEADER_AGAIN, text) for row in frame.index[same]]
+
+
+def _refuse_many(name: str, columns: int) -> None:
+    if columns > MOST_COLUMNS:
+        raise DataError(
+            f"{name}: too many columns",
+            expected=f"at most {MOST_COLUMNS:,}",
+            found=f"{columns:,}",
+            do="Is the table on its side (a column a row), or parted by another sign?",
+        )
 
 
 def _parse(
@@ -188,20 +283,33 @@ def _header(path: Path, data: bytes, delimiter: str) -> list[str]:
 
 
 def _refuse_doubles(name: str, columns: Sequence[str]) -> None:
-    for i, column in enumerate(columns):
-        if column in columns[:i]:
+    seen: set[str] = set()
+    for column in columns:
+        if column in seen:
             raise DataError(f"{name}: two columns are named '{column}'", do="Rename one of them.")
+        seen.add(column)
 
 
 def _not_utf8(path: Path, error: Exception) -> DataError:
-    return DataError(f"{path}: not UTF-8 text", found=str(error), do="Save it as UTF-8 (iconv -t utf-8).")
+    return DataError(
+        f"{path}: not UTF-8 text",
+        found=str(error),
+        do="Say which encoding it has (such as cp1252), or save it as UTF-8.",
+    )
 
 
 def _sniff(lines: Sequence[str]) -> str:
-    """The delimiter that occurs in every line, most often; a comma when none does."""
-    least = {d: min(line.count(d) for line in lines) for d in _DELIMITERS}
-    best = max(_DELIMITERS, key=lambda d: least[d])
-    return best if least[best] else ","
+    """The delimiter that occurs equally often in most lines; a comma when none does.
+
+    Any other sign goes before a comma that may be the decimal sign.
+    """
+    shares = {}
+    for d in _DELIMITERS:
+        counts = Counter(line.count(d) for line in lines if line.strip() and not line.startswith("#"))
+        usual, lines_of = counts.most_common(1)[0] if counts else (0, 0)
+        shares[d] = lines_of if usual else 0
+    best = max(_DELIMITERS, key=lambda d: shares[d])  # the first of equals
+    return best if shares[best] else ","
 
 
 def _is_numeric(cell: str) -> bool:

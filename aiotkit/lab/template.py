@@ -12,18 +12,35 @@ from aiotkit.lab.decision_file import read_decision_text
 
 @dataclass(frozen=True, slots=True)
 class SignalDraft:
-    """A signal as far as it is known; ``rate_hz`` None = on change; ``remark`` becomes a comment."""
+    """A signal as far as it is known; ``rate_hz`` None = on change; ``remark`` becomes a comment.
+
+    ``max_age_s`` and ``grid_hz`` are of a signal on change: how long a value holds, and how often it is
+    looked at within a window (None: once, at its end).
+    """
 
     unit: str
     rate_hz: float | None
     low: float
     high: float
     remark: str = ""
+    max_age_s: float = 3600.0
+    grid_hz: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ContextDraft:
+    """A condition of operation that is one of a few words."""
+
+    values: tuple[str, ...]
+    max_age_s: float = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """Answers to a few questions. ``costs[action][state]`` empty = unknown."""
+    """Answers to a few questions. ``costs[action][state]`` empty = unknown; ``guessed``: made up, to edit.
+
+    ``silence``: the state that it means when nobody reports ('' = nothing).
+    """
 
     id: str
     question: str = "Shall it run on, or be stopped for service?"
@@ -34,10 +51,17 @@ class Draft:
     actions: tuple[str, ...] = ("run", "stop")
     currency: str = "EUR"
     costs: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    guessed: bool = False
     signals: Mapping[str, SignalDraft] = field(default_factory=dict)
+    context: Mapping[str, ContextDraft] = field(default_factory=dict)
     length_s: float = 1.0
     every_s: float = 60.0
     deadline_ms: float = 500.0
+    horizon_s: float = 86400.0
+    maturity_s: float = 172800.0
+    silence: str | None = None
+    source: str = "work_orders"
+    reliability: float = 0.9
 
 
 def write_draft(draft: Draft) -> str:
@@ -80,7 +104,8 @@ def _lines(d: Draft) -> Iterator[str]:
     yield "# Units are UCUM (https://ucum.org): mm/s, m/s2, Cel, bar, A, 1. Values out of range are bad."
     yield "signals:"
     yield from signal_lines(signals)
-    yield f"window: {{length_s: {d.length_s:g}, every_s: {d.every_s:g}}}    # looked at, and how often"
+    yield f"window: {{length_s: {d.length_s:.9g}, every_s: {d.every_s:.9g}}}    # looked at, and how often"
+    yield from context_lines(d.context)
     yield ""
     yield "# deadline_ms: from window to command. upload: what may leave: none, features, selected or raw."
     yield f"needs: {{deadline_ms: {d.deadline_ms:g}, offline: true, upload: features}}"
@@ -103,6 +128,8 @@ def _cost_lines(d: Draft) -> Iterator[str]:
         yield "# costs:"
         yield from (f"#   {a}: {{{row}}}" for a in d.actions)
         return
+    if d.guessed:
+        yield "# THESE COSTS ARE MADE UP: put your own before you believe any money computed from them."
     yield "costs:"
     for action, costs in d.costs.items():
         yield f"  {action}: {{{', '.join(f'{s}: {c:g}' for s, c in costs.items())}}}"
@@ -111,20 +138,37 @@ def _cost_lines(d: Draft) -> Iterator[str]:
 def signal_lines(signals: Mapping[str, SignalDraft]) -> Iterator[str]:
     """The lines below ``signals:``."""
     for name, s in signals.items():
-        how = f"kind: regular, rate_hz: {s.rate_hz:.9g}" if s.rate_hz else "kind: on_change, max_age_s: 3600"
+        how = f"kind: regular, rate_hz: {s.rate_hz:.9g}" if s.rate_hz else _held(s)
         remark = f"    # {s.remark}" if s.remark else ""
         unit = json.dumps(s.unit, ensure_ascii=False)
         yield f"  {name}: {{unit: {unit}, sampling: {{{how}}}, range: [{s.low:g}, {s.high:g}]}}{remark}"
 
 
+def _held(s: SignalDraft) -> str:
+    grid = "" if s.grid_hz is None else f", grid_hz: {s.grid_hz:.9g}"
+    return f"kind: on_change, max_age_s: {s.max_age_s:.9g}{grid}"
+
+
+def context_lines(context: Mapping[str, ContextDraft]) -> Iterator[str]:
+    """The block ``context:``; nothing where there is none."""
+    if not context:
+        return
+    yield "context:                   # conditions of operation; not required: a decision goes on without"
+    for name, c in context.items():
+        words = ", ".join(json.dumps(v, ensure_ascii=False) for v in c.values)
+        yield f"  {name}: {{values: [{words}], max_age_s: {c.max_age_s:.9g}, required: false}}"
+
+
 def _rule_lines(d: Draft, signals: Mapping[str, SignalDraft]) -> Iterator[str]:
     name, s = next(iter(signals.items()))
     limit = s.low + 0.8 * (s.high - s.low)
+    word = "last" if s.rate_hz is None and s.grid_hz is None else "max"
     yield "# The written rule decides until a model beats it in money: the first line that holds. Fields are"
     yield "# <signal>.<statistic> (mean, std, min, max, rms, p2p, last, slope, kurtosis, crest),"
     yield "# context.<name>, history.<name>. The limit is a guess from the range: put what your people know."
     yield "rule:"
-    yield f"  - {{when: {{field: {name}.max, gt: {limit:g}}}, do: {d.actions[-1]}, because: above its limit}}"
+    when = f"{{field: {name}.{word}, gt: {limit:g}}}"
+    yield f"  - {{when: {when}, do: {d.actions[-1]}, because: above its limit}}"
     yield f"  - {{otherwise: {d.actions[0]}}}"
     yield "# gates:                   # what may withhold an action or send it to a person"
     yield f"#   - {{name: seldom, min_interval_s: 600, actions: [{d.actions[-1]}]}}"
@@ -134,10 +178,11 @@ def _outcome_lines(d: Draft) -> Iterator[str]:
     states = ", ".join(d.states)
     yield "# How a decision gets its label: a state reported within horizon_s is its outcome; reports may"
     yield "# arrive until maturity_s, then silence means the state named (null: no label)."
+    silence = d.states[0] if d.silence is None else d.silence or "null"
     yield "outcome:"
-    yield "  horizon_s: 86400"
-    yield "  maturity_s: 172800"
-    yield f"  silence: {d.states[0]}"
+    yield f"  horizon_s: {d.horizon_s:.9g}"
+    yield f"  maturity_s: {d.maturity_s:.9g}"
+    yield f"  silence: {silence}"
     yield "  sources:"
-    yield f"    work_orders: {{reports: [{states}], reliability: 0.9}}"
+    yield f"    {d.source}: {{reports: [{states}], reliability: {d.reliability:g}}}"
     yield "resample: subject          # how intervals are made: by subject, or by block of days"

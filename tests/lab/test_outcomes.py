@@ -116,7 +116,7 @@ def test_verified_needs_the_draw_and_the_inspection(pump: Any) -> None:
     )
     assert label_of(pump, both) == ("verified", "worn")
     assert label_of(pump, drawn) == ("censored", None)
-    assert label_of(pump, told) == ("censored", None)
+    assert label_of(pump, told) == ("censored", "worn")
     assert label_of(pump, looked) == ("censored", "worn")
 
 
@@ -246,7 +246,7 @@ def test_the_same_reports_twice_are_kept_once(pump: Any) -> None:
 
 def test_outcomes_without_registry_or_column_are_refused(plant: Any) -> None:
     """What cannot be joined at all stops, and says what to do."""
-    with pytest.raises(OutcomeError, match="registry of the lake is empty"):
+    with pytest.raises(OutcomeError, match="asset registry is empty"):
         bring(plant, report("pump-a", "ok", T0))
     plant.watch("d1", "pump-a", T0)
     with pytest.raises(OutcomeError, match=r"column 'state' is missing.*did you mean 'sate'"):

@@ -121,6 +121,27 @@ def test_a_figure_is_the_same_bytes_each_time(make: Any, document: dict[str, Any
     assert b"<dc:date>" not in first
 
 
+def test_a_surface_shows_what_the_device_would_propose(document: dict[str, Any]) -> None:
+    """Between three states too, with a person of little reliability and a margin: one price for asking."""
+    from aiotkit.core.policy import least_expected_cost
+
+    document["actions"]["slow"]["intervenes"] = True
+    human = {"cost": 8, "delay_s": 60, "reliability": 0.8}
+    decision = parse_decision(document | {"human": human, "policy": {"margin": 10}})
+    ax = surface(document | {"human": human, "policy": {"margin": 10}}).figure.axes[0]
+    shown = np.ma.filled(ax.collections[0].get_array(), np.nan)
+    names, seen = [*decision.actions, "ask"], set()
+    for i, j in np.random.default_rng(3).integers([20, 100], [400, 500], (400, 2)):
+        top, at = float(i / 520), float(j / 600)
+        p = (1 - top - (at - top / 2), at - top / 2, top)
+        if min(p) > 0:
+            said = least_expected_cost(dict(zip(decision.states, p, strict=True)), decision).action
+            assert names[int(shown[i, j])] == said
+            seen.add(said)
+    assert "ask" in seen
+    assert len(seen) > 1
+
+
 def test_nothing_was_lost_is_only_said_when_it_is_so(document: dict[str, Any]) -> None:
     """The title of the outage figure follows the numbers."""
     from aiotkit.lab.plots import outage_timeline

@@ -1,0 +1,204 @@
+"""Rows made ready to be priced many times over: episodes of actions, cut and priced on arrays.
+
+The rules are those of ``lab.episodes`` but for one thing: what is priced here was not done. An action that
+intervenes, and a question, would have changed what came after; so its episode lasts to the horizon, as its
+declared cost says, whatever is proposed meanwhile. (With actions that hold that long the two give the same
+money; a test holds them together.) They run on arrays, because a search for the best threshold prices
+thousands of policies on the same rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from aiotkit.core.decision import Decision
+from aiotkit.core.errors import DataError, did_you_mean
+from aiotkit.core.policy import ASK, cost_of_asking
+
+Names = NDArray[np.object_]
+Actions = Sequence[str | None] | Names | pd.Series
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+DAY_US = 86_400_000_000
+
+
+def declared_costs(decision: Decision) -> Floats:
+    """The cost table ``[actions, states]`` in the order of the decision file.
+
+    Raises:
+        DataError: costs are unknown.
+    """
+    costs = decision.costs
+    if isinstance(costs, str):
+        raise DataError(
+            f"'{decision.id}': nothing can be judged in money",
+            expected="costs by action and state",
+            found="costs: unknown",
+            do="Declare costs[action][state]; until then only break-even curves can be drawn "
+            "(plots.break_even_curves), and models compared by log-loss.",
+        )
+    return np.array([[costs[a][s] for s in decision.states] for a in decision.actions], dtype=np.float64)
+
+
+def asking_row(decision: Decision) -> Floats:
+    """What asking costs ``[states]`` when each is the true one (``core.policy.cost_of_asking``, linear in p).
+
+    Raises:
+        DataError: nobody can be asked.
+    """
+    human, costs = decision.human, decision.costs
+    if human is None or isinstance(costs, str):
+        raise DataError(f"'{decision.id}': nobody can be asked, or costs are unknown")
+    sure = ({other: float(other == state) for other in decision.states} for state in decision.states)
+    return np.array([cost_of_asking(p, costs, human) for p in sure])
+
+
+def cheapest(cost: Floats, decision: Decision) -> str:
+    """The action of least cost ``[actions]``; ties as the policy's."""
+    ranks = [
+        (cost[i], not a.reversible, a.actuator is not None, name)
+        for i, (name, a) in enumerate(decision.actions.items())
+    ]
+    return min(ranks)[-1]
+
+
+@dataclass(frozen=True)
+class Book:
+    """Rows made ready to be priced many times: sorted, with their states and the ends of their horizons.
+
+    Attributes:
+        order: position in the caller's rows of each row here (by subject and time).
+        subject: code of each row's subject.
+        subjects: names by code.
+        at_us: instants, µs UTC.
+        state: code of each row's state, in the order of ``decision.states``.
+        over: for each row the next one of its subject that lies a horizon later (or the subject's end).
+    """
+
+    decision: Decision
+    order: Ints
+    subject: Ints
+    subjects: Names
+    at_us: Ints
+    state: Ints
+    over: Ints
+
+    @classmethod
+    def of(cls, rows: pd.DataFrame, decision: Decision) -> Book:
+        """Open the book of rows with ``subject``, ``at_us`` and a believed ``state``.
+
+        Raises:
+            DataError: there are no rows, or one whose state is not known.
+        """
+        missing = [c for c in ("subject", "at_us", "state") if c not in rows.columns]
+        if missing or not len(rows):
+            raise DataError(
+                "rows to judge" + (f": column '{missing[0]}' is missing" if missing else ""),
+                expected="subject, at_us and state",
+                found="" if missing else "no rows",
+            )
+        state = pd.Index(list(decision.states)).get_indexer(pd.Index(rows["state"].astype(object)))
+        if (state < 0).any():
+            found = rows["state"].iloc[int(np.argmax(state < 0))]
+            raise DataError(
+                "rows to judge: state",
+                expected=f"one of {list(decision.states)} on every row",
+                found=f"{int((state < 0).sum())} rows without, the first says {str(found)!r}",
+                do="Judge the labelled rows only (Examples.labelled()).",
+            )
+        code, subjects = pd.factorize(rows["subject"].astype(object), sort=True)
+        at = rows["at_us"].to_numpy(dtype=np.int64)
+        order = np.lexsort((np.arange(len(rows)), at, code))
+        code, at = code[order].astype(np.int64), at[order]
+        horizon = round(decision.outcome.horizon_s * 1e6)
+        edges = [0, *(np.flatnonzero(np.diff(code)) + 1).tolist(), len(code)]
+        over = np.concatenate([i + np.searchsorted(at[i:j], at[i:j] + horizon) for i, j in pairwise(edges)])
+        return cls(
+            decision,
+            order,
+            code,
+            np.asarray(subjects, dtype=object),
+            at,
+            state[order].astype(np.int64),
+            over.astype(np.int64),
+        )
+
+    def codes(self, actions: Actions, *, name: str = "actions") -> Ints:
+        """Codes of actions given in the caller's order; None is ``recovery``, the last code is ``ask``.
+
+        Raises:
+            DataError: another number of them than of rows, or an action that is not declared.
+        """
+        declared = [*self.decision.actions, *([ASK] if self.decision.human is not None else [])]
+        given = pd.Series(np.asarray(actions, dtype=object), dtype=object)
+        if len(given) != len(self.order):
+            raise DataError(name, expected=f"one for each of {len(self.order)} rows", found=str(len(given)))
+        given = given.where(given.notna(), self.decision.recovery)
+        codes = pd.Index(declared, dtype=object).get_indexer(pd.Index(given, dtype=object))
+        if (codes < 0).any():
+            wrong = str(given.iloc[int(np.argmax(codes < 0))])
+            hint = did_you_mean(wrong, declared)
+            if wrong == ASK:
+                hint = "Nobody can be asked: the decision file declares no 'human'."
+            raise DataError(name, expected=f"one of {declared}", found=repr(wrong), do=hint)
+        return np.asarray(codes[self.order], dtype=np.int64)
+
+    @property
+    def _waits(self) -> NDArray[np.bool_]:
+        """Which codes leave the world as it is: not those that intervene, nor a question."""
+        return np.array([not a.intervenes for a in self.decision.actions.values()] + [False])
+
+    def starts(self, codes: Ints) -> Ints:
+        """Where the episodes of these actions begin."""
+        n = len(codes)
+        new = np.flatnonzero((np.diff(codes) != 0) | (np.diff(self.subject) != 0)) + 1
+        ends = np.append(new, n)
+        change = ends[np.searchsorted(new, np.arange(n), side="right")]
+        following = np.where(self._waits[codes], np.minimum(change, self.over), self.over).tolist()
+        begins, i = [], 0
+        while i < n:
+            begins.append(i)
+            i = following[i]
+        return np.array(begins, dtype=np.int64)
+
+    def spent(self, codes: Ints) -> tuple[Ints, Floats]:
+        """Episodes: where each begins and what it cost."""
+        begins = self.starts(codes)
+        price = self._prices(codes, begins)
+        following, last = np.append(begins[1:], 0), np.append(np.diff(self.subject[begins]) != 0, True)
+        horizon = round(self.decision.outcome.horizon_s * 1e6)
+        early = self.at_us[following] < self.at_us[begins] + horizon
+        price[~last & early & self._waits[codes[begins]]] = 0.0
+        return begins, price
+
+    def _prices(self, codes: Ints, at: Ints) -> Floats:
+        table, code = declared_costs(self.decision), codes[at]
+        if (code == len(table)).any():
+            table = np.vstack([table, asking_row(self.decision)])
+        return np.asarray(table[code, self.state[at]], dtype=np.float64)
+
+    def total(self, codes: Ints) -> float:
+        """All money spent."""
+        return float(self.spent(codes)[1].sum())
+
+    def ledger(self, codes: Ints, *, period_us: int = DAY_US, at0: int = 0) -> pd.DataFrame:
+        """Money by subject and period an episode began in; every observed period has a row."""
+        begins, price = self.spent(codes)
+        period = (self.at_us - at0) // period_us
+        keys = pd.MultiIndex.from_arrays([self.subject, period])
+        seen, names = pd.factorize(keys, sort=True)
+        money = np.bincount(seen[begins], price, len(names))
+        day = names.get_level_values(1).to_numpy(dtype=np.int64)
+        return pd.DataFrame(
+            {
+                "subject": self.subjects[names.get_level_values(0).to_numpy(dtype=np.int64)],
+                "day": pd.to_datetime(day, unit="D", utc=True).as_unit("us") if period_us == DAY_US else day,
+                "money": money,
+            }
+        )

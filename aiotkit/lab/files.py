@@ -1,0 +1,73 @@
+"""Which files are meant, and what their names say: of which subject, or since when."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, get_args
+
+from aiotkit.core.errors import DataError
+
+SubjectFrom = Literal["filename", "folder"]
+SUFFIXES = (".csv", ".tsv", ".txt", ".dat", ".parquet", ".pq", ".csv.gz", ".tsv.gz", ".txt.gz")
+_OTHERS = (".md", ".pdf", ".json", ".yaml", ".yml", ".npz", ".zip", ".png", ".html", ".py")
+
+
+def expand(given: Sequence[str | Path]) -> list[Path]:
+    """Files out of names of files, folders and patterns, sorted within each; each once.
+
+    Raises:
+        DataError: one of them means no file at all.
+    """
+    found: dict[Path, None] = {}
+    for one in given:
+        path = Path(one)
+        if path.is_dir():
+            files, missing = _within(path), f"a file that ends in {', '.join(SUFFIXES[:6])}"
+        elif path.exists() or not glob.has_magic(str(one)):
+            files, missing = [path], ""
+        else:
+            files, missing = _matching(path), "a file"
+        if not files:
+            raise DataError(f"{one}: nothing to read", expected=missing, found="none")
+        found |= dict.fromkeys(files)
+    return list(found)
+
+
+def _within(folder: Path) -> list[Path]:
+    """Files below a folder with an ending that is known; where none has one, all but notes."""
+    found = sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
+    known = [p for p in found if p.name.lower().endswith(SUFFIXES)]
+    notes = ("readme", "license", "licence", "origin", "changelog")
+    return known or [p for p in found if not p.name.lower().startswith(notes) and p.suffix not in _OTHERS]
+
+
+def _matching(pattern: Path) -> list[Path]:
+    first = next(i for i, part in enumerate(pattern.parts) if glob.has_magic(part))
+    found = Path(*pattern.parts[:first]).glob("/".join(pattern.parts[first:]))
+    return sorted(p for p in found if p.is_file())
+
+
+def stem(path: Path) -> str:
+    """The name of a file without folder and endings that are known.
+
+    >>> stem(Path("a/pump-1.5.csv.gz"))
+    'pump-1.5'
+    """
+    name = path.name
+    for ending in sorted(SUFFIXES, key=len, reverse=True):
+        if name.lower().endswith(ending):
+            return name[: -len(ending)]
+    return path.stem if path.suffix in (".json", ".npz") else name
+
+
+def subject_of(path: Path, how: SubjectFrom) -> str:
+    """The subject a file's place tells.
+
+    Raises:
+        DataError: ``how`` is not known.
+    """
+    if how not in get_args(SubjectFrom):
+        raise DataError(f"subject from '{how}'", expected=f"one of {', '.join(get_args(SubjectFrom))}")
+    return stem(path) if how == "filename" else path.resolve().parent.name

@@ -1,0 +1,374 @@
+"""What single columns of an unknown file probably mean: guesses with reasons, and how sure each is."""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from aiotkit.core.errors import DataError
+from aiotkit.core.features import RESERVED
+from aiotkit.lab.instants import Clock, Instants, parse_instants
+from aiotkit.lab.layout import BOTH, NAME_NAMES, UNIT_NAMES, VALUE_NAMES, bare, header_unit
+from aiotkit.lab.units import unit_problem
+
+Role = Literal[
+    "time", "subject", "signal", "label", "counter", "constant", "sparse", "empty", "words", "choice", "name",
+    "value", "unit", "sample",
+]  # fmt: skip
+#: below this share of rows with a value a column is sparse
+SPARSE = 0.005
+#: how times are written that are not ISO 8601, the likelier first
+_FORMATS = (
+    "%d.%m.%Y %H:%M:%S", "%d.%m.%Y %H:%M", "%d.%m.%Y %H:%M:%S.%f", "%d.%m.%Y", "%Y/%m/%d %H:%M:%S",
+    "%Y/%m/%d %H:%M", "%Y/%m/%d", "%d/%m/%Y %H:%M:%S", "%d/%m/%Y %H:%M", "%m/%d/%Y %H:%M:%S",
+    "%m/%d/%Y %H:%M", "%m/%d/%Y %I:%M:%S %p", "%m/%d/%Y %I:%M %p", "%d/%m/%Y", "%m/%d/%Y",
+    "%d-%m-%Y %H:%M:%S", "%d-%m-%Y %H:%M", "%d-%b-%Y %H:%M:%S", "%d.%m.%y %H:%M:%S", "%d.%m.%y %H:%M",
+)  # fmt: skip
+#: how names of files say when they were written
+_NAME_FORMATS = (
+    "%Y.%m.%d.%H.%M.%S", "%Y-%m-%d_%H-%M-%S", "%Y-%m-%dT%H-%M-%S", "%Y-%m-%d %H-%M-%S", "%Y%m%d_%H%M%S",
+    "%Y%m%dT%H%M%S", "%Y%m%d%H%M%S", "%Y-%m-%d_%H-%M", "%Y%m%d_%H%M",
+)  # fmt: skip
+#: words in a column's name -> units it may have, the likelier first, with the range that fits (None: any)
+_HINTS: tuple[tuple[str, tuple[tuple[str, tuple[float, float] | None], ...]], ...] = (
+    (r"temp|°c|_c$|celsius", (("Cel", (-60, 160)), ("[degF]", (-80, 500)), ("K", (200, 1500)))),
+    (r"hum|rh$", (("%", (0, 100)),)),
+    (r"press|bar$", (("bar", (-1, 700)), ("kPa", (0, 1e5)), ("Pa", (0, 1e8)))),
+    (r"vib|velocity", (("mm/s", (-200, 200)),)),
+    (r"acc", (("m/s2", (-500, 500)),)),
+    (r"rpm|speed|rot", (("/min", (-1e5, 1e5)),)),
+    (r"flow", (("L/min", (-10, 1e5)),)),
+    (r"volt", (("V", (-1e5, 1e5)),)),
+    (r"curr|amp", (("A", (-1e5, 1e5)),)),
+    (r"power|watt|kw$", (("kW", (-1e5, 1e5)), ("W", (-1e9, 1e9)))),
+    (r"freq|hz$", (("Hz", (0, 1e7)),)),
+    (r"hours|_h$", (("h", (0, 1e6)),)),
+    (r"perc|pct|util|occup|share|effic|load", (("%", (-5, 200)),)),
+    (r"byte|capacity", (("By", None),)),
+    (r"latency|duration|travel", (("s", None), ("ms", None))),
+    (r"count|number|^n_|volume", (("1", None),)),
+)
+_IDS = (
+    r"(?:^|_)(?:id|serial|machine|device|asset|unit|drive|pump|engine|vehicle|subject|host|server|rig)(?:$|_)"
+)
+LABELS = r"fail|fault|label|target|class|anomal|state|status|defect|broken|outcome"
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """One column: what it probably is, why, and how sure (0 to 1). ``unit`` only for signals."""
+
+    column: str
+    role: Role
+    why: str
+    sure: float
+    unit: str | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TimeFound:
+    """The column(s) of times: their instants, whether they have no zone, and how they are written."""
+
+    guess: Guess | None = None
+    instants: Instants | None = None
+    naive: bool = False
+    time_format: str | None = None
+    others: tuple[str, ...] = ()
+
+
+def find_time(frame: pd.DataFrame) -> TimeFound:
+    """The likeliest time; of two columns ``date`` and ``time`` both, joined."""
+    best = TimeFound()
+    for column in map(str, frame.columns):
+        hint = bool(re.search(r"time|date|(?:^|_)ts$|^at$|stamp|datum|zeit", column.lower()))
+        number = not typed(frame[column]) and not hint and _share_of_numbers(frame[column]) > 0.5
+        if number and not _epoch_like(frame[column]):
+            continue  # a number is a time only where its name says so, or as nothing else is so large
+        best = _better(best, column, frame[column], 0.98 if hint else 0.8)
+    hours = _hours_beside(frame, best.guess)
+    if hours is not None and best.guess is not None:
+        joined = (
+            frame[best.guess.column].astype(str).str.removesuffix(" 00:00:00")
+            + " "
+            + frame[hours].astype(str)
+        )
+        both = _better(TimeFound(), f"{best.guess.column}{BOTH}{hours}", joined, 0.97)
+        return both if both.guess is not None else best
+    return best
+
+
+def _better(best: TimeFound, column: str, values: pd.Series, weight: float) -> TimeFound:
+    found, naive, time_format, others = _as_time(values)
+    if found is None:
+        return best
+    share = float(found.good.mean())
+    if share < 0.9 or share * weight <= (best.guess.sure if best.guess else 0):
+        return best
+    zone = "without zone" if naive else "with offset, or epochs"
+    written = f", written {time_format}" if time_format else ""
+    why = f"{share:.0%} of rows read as times, {zone}{written}"
+    return TimeFound(Guess(column, "time", why, share * weight), found, naive, time_format, others)
+
+
+def _hours_beside(frame: pd.DataFrame, day: Guess | None) -> str | None:
+    """A column of times of day beside one of dates only."""
+    if day is None or typed(frame[day.column]) or day.column not in frame.columns:
+        return None
+    if frame[day.column].dropna().astype(str).head(200).str.contains(":").any():
+        return None
+    for column in map(str, frame.columns):
+        text = frame[column].dropna().astype(str).head(200)
+        if len(text) and bool(text.str.fullmatch(r"\d{1,2}:\d\d(:\d\d([.,]\d+)?)?").all()):
+            return column
+    return None
+
+
+def typed(column: pd.Series) -> bool:
+    """Whether a column holds instants as such."""
+    return column.dtype.kind == "M"
+
+
+def _epoch_like(column: pd.Series) -> bool:
+    """Whether rising whole numbers lie where ms, µs or ns since 1970 do between 2001 and 2100."""
+    values = pd.to_numeric(column, errors="coerce").dropna().to_numpy(dtype=float)
+    if not len(values) or not bool((values == np.rint(values)).all()):
+        return False
+    middle = float(np.median(values))
+    large = any(9.8e8 <= middle / unit <= 4.1e9 for unit in (1e3, 1e6, 1e9))
+    return large and float((np.diff(values) >= 0).mean()) > 0.9
+
+
+def _share_of_numbers(column: pd.Series) -> float:
+    return float(pd.to_numeric(column, errors="coerce").notna().mean())
+
+
+def _as_time(column: pd.Series) -> tuple[Instants | None, bool, str | None, tuple[str, ...]]:
+    """Instants, whether they lack a zone, and the format, if any, with others that read as many rows."""
+    try:
+        return parse_instants(column, Clock()), False, None, ()
+    except DataError as error:
+        naive = "no zone" in str(error)
+    if naive:
+        return parse_instants(column, Clock(zone="UTC")), True, None, ()
+    if typed(column) or pd.api.types.is_numeric_dtype(column):
+        return None, False, None, ()
+    text = column.dropna().astype(str)
+    fits = [f for f in _FORMATS if len(text) and _reads(text, f)]
+    if not fits:
+        return None, False, None, ()
+    return parse_instants(column, Clock(zone="UTC", time_format=fits[0])), True, fits[0], tuple(fits[1:])
+
+
+def times_of_names(names: Sequence[str]) -> tuple[str, NDArray[np.int64]] | None:
+    """The format in which names of files say instants (µs, read as UTC); None where they do not."""
+    text = pd.Series(list(names), dtype=object)
+    for time_format in _NAME_FORMATS:
+        found = pd.to_datetime(text, format=time_format, errors="coerce")
+        if bool(found.notna().all()) and found.nunique() == len(found):
+            return time_format, found.to_numpy(dtype="datetime64[us]").astype(np.int64)
+    return None
+
+
+def _reads(text: pd.Series, time_format: str) -> bool:
+    few = text.head(50)
+    if pd.to_datetime(few, format=time_format, errors="coerce").isna().mean() > 0.1:
+        return False
+    return bool(pd.to_datetime(text, format=time_format, errors="coerce").notna().mean() >= 0.9)
+
+
+def find_subject(frame: pd.DataFrame, time: Guess | None) -> Guess | None:
+    """The likeliest column that says whom a row is about; None where every row is about the same."""
+    best: Guess | None = None
+    taken = set() if time is None else {time.column, *time.column.split(BOTH)}
+    for place, column in enumerate(map(str, frame.columns)):
+        if column in taken or column.lower() in (*NAME_NAMES, *UNIT_NAMES):
+            continue
+        distinct = int(frame[column].nunique())
+        hint = bool(re.search(_IDS, re.sub(r"[^a-z0-9]+", "_", column.lower())))
+        if not 2 <= distinct <= len(frame) / 2:
+            continue
+        numeric = not hint and as_numbers(frame[column]) is not None
+        if numeric and not (place == 0 and _in_blocks(frame[column], distinct)):
+            continue
+        if re.search(LABELS, column.lower()) and not hint:
+            continue
+        sure = 0.9 if hint else 0.4 if distinct > 10 or numeric else 0.3
+        if best is None or sure > best.sure:
+            why = f"{distinct} different values" + (
+                ", and its name says so" if hint else "; its name does not say"
+            )
+            best = Guess(column, "subject", why, sure)
+    return best
+
+
+def _in_blocks(column: pd.Series, distinct: int) -> bool:
+    """Whether whole numbers stand in blocks, each value once: as numbers of machines do."""
+    values = pd.to_numeric(column, errors="coerce").to_numpy(dtype=float)
+    whole = bool(np.isfinite(values).all() and (values == np.rint(values)).all())
+    return whole and int((np.diff(values) != 0).sum()) == distinct - 1 and distinct <= len(values) / 10
+
+
+def as_numbers(column: pd.Series) -> pd.Series | None:
+    """The column as numbers (those that are there), if nine of ten values that are there are numbers."""
+    if typed(column) or pd.api.types.is_bool_dtype(column):
+        return None
+    there = column[column.notna()]
+    values = pd.to_numeric(there.astype(object), errors="coerce").astype(float)
+    finite = values[np.isfinite(values)]
+    return finite if len(there) and len(finite) / len(there) >= 0.9 else None
+
+
+def decimal_of(frame: pd.DataFrame) -> str:
+    """The decimal sign of numbers in text: a comma where it stands ten times as often as a point."""
+    commas = points = 0
+    for column in frame.columns:
+        if pd.api.types.is_numeric_dtype(frame[column]) or typed(frame[column]):
+            continue
+        text = frame[column].dropna().astype(str).str.strip().head(500)
+        commas += int(text.str.fullmatch(r"[-+]?\d[\d.]*,\d+").sum())
+        points += int(text.str.fullmatch(r"[-+]?\d+\.\d+").sum())
+    return "," if commas > 10 * points else "."
+
+
+def with_points(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with decimal commas as points, in columns that hold numbers so written."""
+    out = frame.copy(deep=False)
+    for column in frame.columns:
+        if pd.api.types.is_numeric_dtype(frame[column]) or typed(frame[column]):
+            continue
+        text = frame[column].astype(object).where(frame[column].notna(), "").astype(str).str.strip()
+        given = text[text != ""]
+        numbers = len(given) and float(given.str.fullmatch(r"[-+]?[\d.]*\d(,\d+)?").mean()) >= 0.9
+        if numbers and bool(given.str.contains(",").any()):
+            plain = text.str.replace(".", "", regex=False).str.replace(",", ".", regex=False)
+            out[column] = plain.where(text != "", None)
+    return out
+
+
+def guess_columns(
+    frame: pd.DataFrame, time: Guess | None, subject: Guess | None, instants: Instants | None
+) -> Iterator[Guess]:
+    """What each column probably is, in order; a time of two columns comes first."""
+    parts = [] if time is None or time.column in frame.columns else time.column.split(BOTH)
+    if parts and time is not None:
+        yield time
+    for column in map(str, frame.columns):
+        known = next((g for g in (time, subject) if g is not None and g.column == column), None)
+        if column not in parts:
+            yield known or _guess(frame, column, subject, instants)
+
+
+def _guess(frame: pd.DataFrame, column: str, subject: Guess | None, instants: Instants | None) -> Guess:
+    raw, lowered = frame[column], column.lower()
+    there, distinct = int(raw.notna().sum()), int(raw.nunique())
+    if not there:
+        return Guess(column, "empty", "no row holds a value", 0.95)
+    if there < max(3, SPARSE * len(frame)):
+        return Guess(column, "sparse", f"only {there:,} of {len(frame):,} rows hold a value", 0.7)
+    if distinct == 1:
+        rows = "on every row" if there == len(frame) else f"wherever there is a value ({there:,} rows)"
+        return Guess(column, "constant", f"the same {rows}", 0.95 if there == len(frame) else 0.6)
+    hint = re.search(LABELS, lowered)
+    if hint and distinct <= 20:
+        return Guess(column, "label", f"{distinct} different values, and its name says '{hint[0]}'", 0.8)
+    values = as_numbers(raw)
+    if values is None:
+        return _of_words(frame, column, distinct)
+    if lowered in VALUE_NAMES and any(c.lower() in NAME_NAMES for c in map(str, frame.columns)):
+        return Guess(column, "value", "numbers beside a column of names", 0.8)
+    if distinct == 2 and lowered not in VALUE_NAMES:
+        return Guess(column, "label", "two different numbers: a label, or a switch", 0.4)
+    if _is_counter(frame, values, subject, instants):
+        return Guess(column, "counter", "never falls within a subject: it carries the date along", 0.8)
+    unit, sure, why = unit_of(column, float(values.min()), float(values.max()))
+    low, high = span_of(values.to_numpy(dtype=float))
+    return Guess(column, "signal", why, sure, unit, low, high)
+
+
+def _of_words(frame: pd.DataFrame, column: str, distinct: int) -> Guess:
+    lowered = column.lower()
+    if lowered in NAME_NAMES:
+        return Guess(column, "name", f"{distinct} different words and its name says so", 0.8)
+    if lowered in UNIT_NAMES:
+        return Guess(column, "unit", f"{distinct} different words and its name says so", 0.8)
+    if 2 <= distinct <= 12 and float(frame[column].notna().mean()) >= 0.5:
+        return Guess(column, "choice", f"{distinct} different words: perhaps a condition of operation", 0.5)
+    return Guess(column, "words", f"{distinct} different words", 0.6)
+
+
+def _is_counter(
+    frame: pd.DataFrame, values: pd.Series, subject: Guess | None, instants: Instants | None
+) -> bool:
+    order = pd.Series(np.arange(len(frame)) if instants is None else instants.at_us, index=frame.index)
+    groups = frame[subject.column] if subject is not None else pd.Series(0, index=frame.index)
+    sorted_values = values.loc[order.loc[values.index].sort_values(kind="stable").index]
+    steps = sorted_values.groupby(groups.loc[sorted_values.index]).diff().dropna()
+    return len(steps) >= 20 and bool((steps >= 0).all()) and float((steps > 0).mean()) > 0.5
+
+
+def unit_of(name: str, low: float, high: float) -> tuple[str, float, str]:
+    """The likeliest unit of a column, how sure, and why."""
+    seen, said = f"values {low:g} to {high:g}", header_unit(name)
+    if said is not None:
+        return said, 0.95, f"its header says so, {seen}"
+    for pattern, units in _HINTS:
+        hit = re.search(pattern, bare(name).lower())
+        if hit is None:
+            continue
+        for unit, span in units:
+            assert unit_problem(unit) is None
+            if span is None or (span[0] <= low and high <= span[1]):
+                others = [u for u, s in units if u != unit and (s is None or (s[0] <= low and high <= s[1]))]
+                rivals = f"; could be {', '.join(others)}" if others else ""
+                return unit, 0.5 if others else 0.6, f"its name says '{hit[0]}', {seen}{rivals}"
+    return "1", 0.1, f"no hint of a unit, {seen}"
+
+
+def span_of(values: NDArray[np.floating[Any]]) -> tuple[float, float]:
+    """The range seen and as much again on each side, rounded outwards; not what is physically possible.
+
+    >>> span_of(np.array([1570.0, 1620.0])), span_of(np.array([0.0, 3.0]))
+    ((1500.0, 1700.0), (0.0, 6.0))
+    """
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    room = high - low or max(abs(high), 1.0)
+    step = 10 ** math.floor(math.log10(room))
+    step *= 5 if room / step >= 5 else 1
+    lowest = math.floor((low - room) / step) * step
+    wide_low = lowest if low < 0 or lowest > 0 else 0.0
+    return float(f"{wide_low:.9g}"), float(f"{math.ceil((high + room) / step) * step:.9g}")
+
+
+def choices_of(column: pd.Series) -> tuple[str, ...]:
+    """The words of a column, the most frequent first."""
+    text = column.dropna().astype(str).str.strip()
+    return tuple(str(w) for w in text[text != ""].value_counts().index)
+
+
+def identifiers(columns: Sequence[str]) -> dict[str, str]:
+    """A name for each column, each once."""
+    out: dict[str, str] = {}
+    for column in columns:
+        name, n = identifier(column), 2
+        while name in out.values():
+            name, n = f"{identifier(column)[:55]}_{n}", n + 1
+        out[column] = name
+    return out
+
+
+def identifier(column: str) -> str:
+    """A name that a decision file takes, as near to the column's as can be."""
+    plain = "".join(c for c in unicodedata.normalize("NFKD", bare(column)) if not unicodedata.combining(c))
+    name = re.sub(r"[^A-Za-z0-9_]+", "_", plain).strip("_")[:60] or "signal"
+    name = name if name[0].isalpha() else f"s_{name}"
+    return f"{name}_" if name in RESERVED else name

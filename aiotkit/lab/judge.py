@@ -1,0 +1,235 @@
+"""What a policy would have cost: actions from probabilities, money of actions, policies side by side.
+
+Money counts episodes, not samples: an episode begins with a row and costs what the table declares for its
+action in the state believed of that row. One that intervenes, or a question, lasts to the horizon; one that
+does not lasts until the action changes, and costs nothing of its own when that is before the horizon (see
+``lab.books``). The states are those that were observed: what another action would have changed of them is
+not known here (the closed loop in ``loop/`` shows it).
+
+Asking costs, for one horizon, what ``core.policy.cost_of_asking`` says of the true state: the person, and the
+action that is best for the state he names, which is the true one as often as he is reliable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from aiotkit.core.decision import Decision
+from aiotkit.core.errors import DataError
+from aiotkit.core.policy import ASK, LeastExpectedCost
+from aiotkit.lab.books import DAY_US, Actions, Book, Floats, Ints, Names, asking_row, cheapest, declared_costs
+from aiotkit.lab.evaluate import paired_bootstrap, policy_table
+from aiotkit.lab.thresholds import Threshold, thresholds
+
+__all__ = [
+    "ORACLE",
+    "Threshold",
+    "actions_of",
+    "compare",
+    "declared_costs",
+    "money_of",
+    "references",
+    "thresholds",
+]
+
+ORACLE = "oracle"
+#: two costs closer than this share of the largest are judged one by one, by the device's own code
+_TIE = 1e-9
+#: blocks of consecutive time an interval should rest on, and the length one has where there is plenty
+_BLOCKS, _BLOCK_DAYS = 8, 7
+
+
+def actions_of(p: NDArray[Any], decision: Decision, novelty: NDArray[Any] | None = None) -> Names:
+    """The action of each row, as the device would propose it: ``core.policy.least_expected_cost``, at once.
+
+    Args:
+        p: ``[rows, states]`` in the order of ``decision.states``; a row that is no distribution gives
+            ``recovery``, as on the device.
+        decision: with known costs.
+        novelty: ``[rows]`` or ``[rows, 1]``; above 1 a person is asked (without one: ``recovery``), and what
+            is not a number gives ``recovery``.
+
+    Returns:
+        ``[rows]`` names of actions, or ``ask``.
+    """
+    table, names = declared_costs(decision), np.array([*decision.actions, ASK], dtype=object)
+    p = np.asarray(p, dtype=np.float64)
+    if p.ndim != 2 or p.shape[1] != table.shape[1]:
+        raise DataError("p", expected=f"[rows, {table.shape[1]} states]", found=str(list(p.shape)))
+    total = p.sum(axis=1)
+    with np.errstate(invalid="ignore"):
+        sane = ((p >= 0) & (p <= 1)).all(axis=1) & (np.abs(total - 1) <= 1e-3)
+    safe = np.where(sane[:, None], p, 1 / p.shape[1])
+    chosen, close = _least(safe, table, decision)
+    out = names[chosen]
+    near = sane & close | (np.abs(np.abs(total - 1) - 1e-3) < _TIE)
+    if near.any():  # ties follow the device's order, which is worth its own code
+        rows, back = np.unique(p[near], axis=0, return_inverse=True)
+        policy, states = LeastExpectedCost(decision), tuple(decision.states)
+        said = [policy.propose(dict(zip(states, row, strict=True))).action for row in rows.tolist()]
+        out[near] = np.array(said, dtype=object)[back.ravel()]
+        sane[near] = out[near] != np.array(None)
+    out[~sane] = decision.recovery
+    return out if novelty is None else _with_novelty(out, sane, novelty, decision)
+
+
+def _least(p: Floats, table: Floats, decision: Decision) -> tuple[Ints, NDArray[np.bool_]]:
+    """Codes of the actions of least expected cost (the last is ``ask``), and where rounding could tip one."""
+    expected, margin = p @ table.T, decision.policy.margin
+    tie = _TIE * max(1.0, float(np.abs(table).max()))
+    chosen, every = expected.argmin(axis=1), np.arange(len(p))
+    close = _gap(expected) <= tie
+    waits = np.array([i for i, a in enumerate(decision.actions.values()) if not a.intervenes], dtype=np.int64)
+    waiting = np.ones(len(p), dtype=bool)  # whether what is chosen is the best that does not intervene
+    if len(waits):
+        wait = waits[expected[:, waits].argmin(axis=1)]
+        saved = expected[every, wait] - expected[every, chosen]
+        if margin > 0:
+            close |= (np.abs(saved - margin) <= tie) | (_gap(expected[:, waits]) <= tie)
+            chosen = np.where(saved < margin, wait, chosen)
+        waiting = chosen == wait
+    if decision.human is None:
+        return chosen, close
+    asking = p @ asking_row(decision) + np.where(waiting, margin, 0.0)
+    close |= np.abs(asking - expected[every, chosen]) <= tie
+    return np.where(asking < expected[every, chosen], len(table), chosen), close
+
+
+def _gap(costs: Floats) -> Floats:
+    """How far the second cheapest lies above the cheapest."""
+    if costs.shape[1] < 2:
+        return np.full(len(costs), np.inf)
+    two = np.partition(costs, 1, axis=1)
+    return np.asarray(two[:, 1] - two[:, 0], dtype=np.float64)
+
+
+def _with_novelty(out: Names, sane: NDArray[np.bool_], novelty: NDArray[Any], decision: Decision) -> Names:
+    distance = np.asarray(novelty, dtype=np.float64).reshape(-1)
+    if len(distance) != len(out):
+        raise DataError("novelty", expected=f"{len(out)} values", found=str(len(distance)))
+    unlike = ASK if decision.human is not None else decision.recovery
+    out[sane & (distance > 1)] = unlike
+    out[~np.isfinite(distance)] = decision.recovery
+    return out
+
+
+def money_of(rows: pd.DataFrame, actions: Actions, decision: Decision) -> pd.DataFrame:
+    """What these actions would have cost: a ledger (``subject``, ``day``, ``money``) for ``evaluate``.
+
+    Args:
+        rows: ``subject``, ``at_us``, and a believed ``state`` on every row (``Examples.labelled().rows``).
+        actions: one a row, in its order; None (nothing can be proposed) is ``recovery``, as on the device.
+        decision: with known costs.
+
+    Raises:
+        DataError: costs are unknown, an action or state is, or the lengths differ.
+    """
+    book = Book.of(rows, decision)
+    return book.ledger(book.codes(actions))
+
+
+def references(rows: pd.DataFrame, decision: Decision) -> dict[str, Names]:
+    """Policies that need no model: each action always, and the oracle (the true state's cheapest action)."""
+    table = declared_costs(decision)
+    out = {f"always {a}": np.full(len(rows), a, dtype=object) for a in decision.actions}
+    best = {state: cheapest(table[:, k], decision) for k, state in enumerate(decision.states)}
+    return out | {ORACLE: rows["state"].map(best).to_numpy(dtype=object)}
+
+
+def compare(
+    rows: pd.DataFrame,
+    policies: Mapping[str, Actions],
+    decision: Decision,
+    *,
+    baseline: str,
+    seed: int,
+) -> pd.DataFrame:
+    """Policies side by side on the same rows, cheapest first; see ``evaluate.policy_table``.
+
+    Intervals resample subjects or blocks of time, as the decision file says (one subject: blocks). Blocks
+    are 7 days, shorter (but never shorter than the horizon, within which outcomes overlap) where that
+    would leave fewer than 8. Where two clusters cannot be had, ``low`` and ``high`` are NaN.
+
+    Returns:
+        One row a policy, cheapest first; ``attrs``: ``baseline``, ``level``, ``resample``, ``clusters`` and
+        ``words``, which say how the intervals were made or why there are none.
+    """
+    book = Book.of(rows, decision)
+    codes = {name: book.codes(a, name=f"policy '{name}'") for name, a in policies.items()}
+    ledgers = {name: book.ledger(c) for name, c in codes.items()}
+    if baseline not in ledgers:
+        raise DataError(f"baseline '{baseline}'", expected=f"one of {sorted(ledgers)}")
+    plan = _plan(book, decision)
+    if plan.resample == "subject" and plan.clusters > 1:
+        table = policy_table(ledgers, baseline, seed=seed)
+    else:
+        fine = {
+            name: book.ledger(c, period_us=plan.period_us, at0=int(book.at_us.min()))
+            for name, c in codes.items()
+        }
+        table = _by_blocks(ledgers, fine, baseline, seed, plan)
+    table.attrs.update(
+        baseline=baseline, level=0.95, resample=plan.resample, clusters=plan.clusters, words=plan.words
+    )
+    return table
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    resample: str
+    clusters: int
+    period_us: int
+    words: str
+
+
+def _plan(book: Book, decision: Decision) -> _Plan:
+    subjects = len(book.subjects)
+    if decision.resample == "subject" and subjects > 1:
+        return _Plan("subject", subjects, DAY_US, f"intervals resample {subjects} subjects")
+    span = int(book.at_us.max() - book.at_us.min()) + 1
+    horizon = max(1, round(decision.outcome.horizon_s * 1e6))
+    period = max(horizon, min(_BLOCK_DAYS * DAY_US, -(-span // _BLOCKS)))
+    clusters = len(np.unique((book.at_us - book.at_us.min()) // period))
+    alone = "there is one subject only: " if decision.resample == "subject" else ""
+    if clusters < 2:
+        words = f"{alone}no interval: all rows lie within one horizon, so there is nothing to resample"
+        return _Plan("block", clusters, period, words)
+    length = f"{period / DAY_US:.3g} days" if period >= DAY_US else f"{period / 3.6e9:.3g} h"
+    return _Plan("block", clusters, period, f"{alone}intervals resample {clusters} blocks of {length}")
+
+
+def _by_blocks(
+    ledgers: Mapping[str, pd.DataFrame],
+    fine: Mapping[str, pd.DataFrame],
+    baseline: str,
+    seed: int,
+    plan: _Plan,
+) -> pd.DataFrame:
+    """The table with intervals over blocks; ``fine`` has a row a subject and block."""
+    rows = []
+    days = len(ledgers[baseline])
+    for name, ledger in ledgers.items():
+        gap = float(ledger["money"].sum() - ledgers[baseline]["money"].sum()) / days
+        low, high = (0.0, 0.0) if name == baseline else (np.nan, np.nan)
+        if name != baseline and plan.clusters > 1:
+            found = paired_bootstrap(fine[name], fine[baseline], "block", seed=seed, block_days=1)
+            per_day = len(fine[name]) / days  # from money a block to money a subject-day
+            low, high = found.low * per_day, found.high * per_day
+        rows.append(
+            {
+                "policy": name,
+                "money_per_subject_day": float(ledger["money"].sum()) / days,
+                "difference": gap,
+                "low": low,
+                "high": high,
+                "sure": bool(low > 0 or high < 0),
+                "subject_days": days,
+            }
+        )
+    return pd.DataFrame(rows).sort_values(["money_per_subject_day", "policy"], ignore_index=True)

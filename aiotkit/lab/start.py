@@ -1,0 +1,84 @@
+"""From a look at a file and a few answers to a whole decision file that is valid as it is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from aiotkit.core.errors import DataError
+from aiotkit.lab.guess import identifier
+from aiotkit.lab.proposal import Proposal
+from aiotkit.lab.template import Draft
+
+#: made-up costs, said to be so: of acting in vain, and of missing what one would have acted upon
+COST_ACT, COST_MISS = 100.0, 1000.0
+_DAY_S = 86_400.0
+
+
+def draft_from(proposal: Proposal, name: str, **answers: Any) -> Draft:
+    """A draft with signals, window and outcomes as a file suggests, and answers (fields of ``Draft``) on top.
+
+    The horizon is a day, a week of snapshots, or (with a label column, which says how it is *now*)
+    ``every_s``; labels count as soon as the horizon is over. With a label column silence means nothing.
+
+    Raises:
+        DataError: no column looks like a signal.
+    """
+    if not proposal.signals and not answers.get("signals"):
+        raise DataError(f"{proposal.path}: no column looks like a signal", do="Name them with --signal.")
+    length = proposal.length_s
+    found: dict[str, Any] = {"signals": proposal.signals, "context": proposal.context}
+    found |= {"length_s": length, "every_s": proposal.every_s, "source": "records", "reliability": 1.0}
+    subject = proposal.one("subject")
+    if subject is not None:
+        found["subject"] = identifier(subject.column)
+    if proposal.labels:
+        label = proposal.one("label")
+        found |= {"horizon_s": length, "silence": "", "states": states_of(proposal.labels)}
+        if found["states"] is None:
+            found["states"] = _two_states("" if label is None else label.column)
+    else:
+        found["horizon_s"] = 7 * length if proposal.snapshots else max(_DAY_S, 2 * length)
+    found |= {k: v for k, v in answers.items() if v is not None}
+    found.setdefault("maturity_s", found["horizon_s"])
+    found["maturity_s"] = max(found["maturity_s"], found["horizon_s"])
+    return Draft(name, **found)
+
+
+def states_of(labels: Sequence[str]) -> tuple[str, ...] | None:
+    """States out of the words of a label column, the most frequent first; None where they are numbers.
+
+    >>> states_of(("normal", "leak")), states_of(("0", "1"))
+    (('normal', 'leak'), None)
+    """
+    named = [w for w in labels if re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,62}", w)]
+    telling = len(named) == len(labels) and not {w.lower() for w in labels} <= {"true", "false", "yes", "no"}
+    return tuple(labels) if telling and 2 <= len(labels) <= 20 else None
+
+
+def _two_states(label: str) -> tuple[str, str]:
+    """Names for 0 and 1 of a label column, after its name."""
+    pairs = {
+        "fail|broken": ("healthy", "failed"),
+        "anomal": ("normal", "anomalous"),
+        "fault|defect": ("sound", "faulty"),
+    }
+    found = (states for words, states in pairs.items() if re.search(words, label.lower()))
+    return next(found, ("healthy", "worn"))
+
+
+def two_costs(draft: Draft, act: float | None, miss: float | None) -> Draft:
+    """The draft with a cost table out of two numbers; what is not given is made up, and said to be.
+
+    Acting costs ``act`` in every state (in vain in the first), not acting costs ``miss`` in every state but
+    the first. Of several actions beside the first each costs the same.
+    """
+    guessed = act is None or miss is None
+    act, miss = COST_ACT if act is None else act, COST_MISS if miss is None else miss
+    first, *others = draft.actions
+    uneventful = draft.states[0]
+    costs = {first: {s: 0.0 if s == uneventful else miss for s in draft.states}}
+    costs |= {a: dict.fromkeys(draft.states, act) for a in others}
+    return replace(draft, costs=costs, guessed=guessed)

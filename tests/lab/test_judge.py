@@ -1,0 +1,356 @@
+"""Actions from probabilities as the device proposes them, and their money as episodes cost it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from aiotkit.core.decision import parse_decision
+from aiotkit.core.errors import DataError
+
+pytestmark = pytest.mark.desk
+pd = pytest.importorskip("pandas")
+
+HOUR_US = 3_600_000_000
+START_US = 1_767_225_600_000_000  # 2026-01-01
+
+
+def asking(document: dict[str, Any], **human: float) -> Any:
+    """The decision with a person to ask."""
+    return parse_decision(document | {"human": {"cost": 8, "delay_s": 60, "reliability": 0.9} | human})
+
+
+def stretch(states: list[str], subject: str = "p1", every_us: int = HOUR_US) -> Any:
+    """Rows of one subject at equal steps."""
+    at = START_US + every_us * np.arange(len(states))
+    return pd.DataFrame({"subject": subject, "at_us": at, "state": states})
+
+
+def test_actions_are_the_devices_for_random_probabilities_and_tables(document: dict[str, Any]) -> None:
+    """For thousands of p, cost tables full of ties, margins and people to ask, the device's own choice."""
+    from aiotkit.core.policy import least_expected_cost
+    from aiotkit.lab.judge import actions_of
+
+    rng = np.random.default_rng(7)
+    document["actions"]["stop"] = {"reversible": False, "actuator": "drive"}
+    document["actions"]["call"] = {}
+    seen = set()
+    for i in range(150):
+        costs = rng.integers(0, 4, (4, 3)) * 10 if i % 2 else rng.gamma(1, 50, (4, 3)).round(2)
+        table = {
+            a: dict(zip(document["states"], row.tolist(), strict=True))
+            for a, row in zip(document["actions"], costs, strict=True)
+        }
+        human = {"cost": float(rng.integers(0, 15)), "delay_s": 1, "reliability": float(rng.choice([0.5, 1]))}
+        margin = float(rng.integers(0, 3) * 5)
+        spec = {"costs": table, "human": human if i % 3 else None, "policy": {"margin": margin}}
+        document["actions"]["call"] = {"intervenes": bool(i % 5)}
+        decision = parse_decision(document | spec)
+        p = np.concatenate(
+            [
+                rng.dirichlet([0.5] * 3, 20),
+                np.eye(3),
+                rng.multinomial(4, [1 / 3] * 3, 10) / 4,
+                rng.dirichlet([1] * 3, 4) * [[1.0009], [1.0011], [0.9991], [0.9989]],
+                [[np.nan, 0.5, 0.5], [1.2, -0.1, -0.1], [0, 0, 0], [np.inf, 0, 0], [0.25, 0.25, 0.25]],
+            ]
+        )
+        found = actions_of(p, decision).tolist()
+        said = [
+            least_expected_cost(dict(zip(decision.states, row, strict=True)), decision).action
+            for row in p.tolist()
+        ]
+        assert found == [decision.recovery if a is None else a for a in said]
+        seen |= set(found)
+    assert seen == {"run", "slow", "stop", "call", "ask"}
+
+
+def test_what_is_novel_goes_to_a_person_and_doubt_to_recovery(document: dict[str, Any]) -> None:
+    """Novelty above 1 asks, or recovers where nobody can be asked; no distribution or no number recovers."""
+    from aiotkit.lab.judge import actions_of
+
+    p = np.array([[1.0, 0, 0]] * 4 + [[np.nan, 1, 0]])
+    novelty = np.array([[0.3], [1.0], [1.1], [np.nan], [9.0]])
+    expected = ["run", "run", "ask", "slow", "slow"]
+    assert actions_of(p, asking(document), novelty).tolist() == expected
+    alone = parse_decision(document)
+    assert actions_of(p, alone, novelty.ravel()).tolist() == ["run", "run", "slow", "slow", "slow"]
+    with pytest.raises(DataError, match="novelty; expected 5 values; found 4"):
+        actions_of(p, alone, novelty[:4])
+    with pytest.raises(DataError, match=r"p; expected \[rows, 3 states\]; found \[4, 2\]"):
+        actions_of(np.ones((4, 2)), alone)
+
+
+def random_rows(rng: Any, decision: Any, n: int) -> tuple[Any, Any]:
+    """Rows of some subjects at irregular instants, in no order, with actions that hold for a while."""
+    subject = rng.choice(["a", "b", "c"], n)
+    at = START_US + rng.choice(400, n, replace=False) * HOUR_US
+    rows = pd.DataFrame({"subject": subject, "at_us": at, "state": rng.choice(list(decision.states), n)})
+    actions = np.array(list(decision.actions), dtype=object)[
+        (at // (7 * HOUR_US)) % 2 ^ (rng.random(n) < 0.2)
+    ]
+    return rows, actions
+
+
+def held(rows: Any, actions: Any, guard: Any) -> Any:
+    """The same actions, where one that intervenes is kept up to its horizon whatever comes meanwhile."""
+    out, horizon = np.array(actions, dtype=object), round(guard.outcome.horizon_s * 1e6)
+    kept: dict[str, tuple[str, int]] = {}
+    for i in np.argsort(rows["at_us"].to_numpy(), kind="stable"):
+        subject, at = rows["subject"].iloc[i], int(rows["at_us"].iloc[i])
+        action, until = kept.get(subject, ("", 0))
+        if at < until:
+            out[i] = action
+        elif guard.actions[out[i]].intervenes:
+            kept[subject] = (out[i], at + horizon)
+    return out
+
+
+def test_money_is_that_of_episodes_of_actions_that_hold(guard: Any) -> None:
+    """Money is what ``lab.episodes`` says of the actions, each kept up to its horizon once it intervenes."""
+    from aiotkit.lab.episodes import episodes, ledger_of
+    from aiotkit.lab.evaluate import check_ledger
+    from aiotkit.lab.judge import money_of
+
+    rng = np.random.default_rng(3)
+    for _ in range(25):
+        rows, actions = random_rows(rng, guard, int(rng.integers(1, 120)))
+        keys = rows.assign(device="d", journal_id="j", seq=np.arange(len(rows)), status="mature")
+        found = episodes(keys.assign(in_force=held(rows, actions, guard)), keys, guard)
+        slow = check_ledger(ledger_of(found, keys))
+        fast = check_ledger(money_of(rows, actions, guard))
+        assert fast["subject"].tolist() == slow["subject"].tolist()
+        assert fast["day"].tolist() == slow["day"].tolist()
+        assert fast["money"].to_numpy() == pytest.approx(slow["money"].to_numpy())
+        assert fast["money"].sum() > 0 or set(actions) == {"run"}
+
+
+def test_asking_costs_the_person_and_what_he_does_not_know(document: dict[str, Any]) -> None:
+    """One question for one horizon, at the one price: his cost, and the best action for what he says."""
+    from aiotkit.core.policy import cost_of_asking
+    from aiotkit.lab.judge import money_of
+
+    decision = asking(document)
+    rows = stretch(["broken", *["ok"] * 23])
+    # wrong one time in ten, naming 'ok' or 'worn' alike
+    price = 8 + 0.9 * 60 + 0.05 * 900 + 0.05 * 60
+    assert money_of(rows, ["ask"] * 24, decision)["money"].sum() == pytest.approx(price)
+    sure = {"ok": 0.0, "worn": 0.0, "broken": 1.0}
+    assert cost_of_asking(sure, decision.costs, decision.human) == pytest.approx(price)
+    with pytest.raises(DataError, match="Nobody can be asked"):
+        money_of(rows, ["ask"] * 24, parse_decision(document))
+
+
+def test_what_cannot_be_judged_is_refused_with_what_to_do(document: dict[str, Any], guard: Any) -> None:
+    """Unknown costs, a row without a state, an unknown action, a missing row: each in words."""
+    from aiotkit.lab.judge import actions_of, compare, money_of
+
+    rows = stretch(["ok", "worn"])
+    unknown = parse_decision(document | {"costs": "unknown"})
+    with pytest.raises(DataError, match=r"costs: unknown\. Declare .*break-even curves"):
+        money_of(rows, ["run", "run"], unknown)
+    with pytest.raises(DataError, match="break-even curves"):
+        actions_of(np.eye(3), unknown)
+    with pytest.raises(DataError, match=r"1 rows without, the first says 'nan'\. Judge the labelled rows"):
+        money_of(rows.assign(state=["ok", None]), ["run", "run"], guard)
+    with pytest.raises(DataError, match=r"found 'rnu'\. did you mean 'run'\?"):
+        money_of(rows, ["run", "rnu"], guard)
+    with pytest.raises(DataError, match="one for each of 2 rows; found 3"):
+        money_of(rows, ["run"] * 3, guard)
+    with pytest.raises(DataError, match="no rows"):
+        money_of(rows[:0], [], guard)
+    with pytest.raises(DataError, match=r"baseline 'b'; expected one of \['a'\]"):
+        compare(rows, {"a": ["run", "run"]}, guard, baseline="b", seed=1)
+
+
+def test_a_policy_that_proposes_nothing_recovers(guard: Any) -> None:
+    """None is priced as the recovery action, which is what the device would do."""
+    from aiotkit.lab.judge import money_of
+
+    rows = stretch(["ok"] * 30)
+    nothing = money_of(rows, [None] * 30, guard)
+    pd.testing.assert_frame_equal(nothing, money_of(rows, ["slow"] * 30, guard))
+
+
+def plant(decision: Any, subjects: int, hours: int = 480) -> Any:
+    """Subjects that are broken for two days of every ten, each from another day on."""
+    rows = []
+    for i in range(subjects):
+        hour = (np.arange(hours) + 53 * i) % 240
+        rows.append(stretch(np.where(hour >= 192, "broken", "ok").tolist(), f"s{i:02d}"))
+    return pd.concat(rows, ignore_index=True)
+
+
+def test_policies_are_compared_with_their_references(guard: Any) -> None:
+    """The oracle is surely cheaper than every constant, and the table says over what it resampled."""
+    from aiotkit.lab.judge import compare, references
+
+    rows = plant(guard, 12)
+    table = compare(rows, references(rows, guard), guard, baseline="always slow", seed=4)
+    assert table["policy"].iloc[0] == "oracle"
+    assert bool(table["sure"].iloc[0])
+    assert table.attrs["words"] == "intervals resample 12 subjects"
+    again = compare(rows, references(rows, guard), guard, baseline="always slow", seed=4)
+    pd.testing.assert_frame_equal(table, again)
+
+
+def test_one_subject_is_compared_over_blocks_of_time(document: dict[str, Any], guard: Any) -> None:
+    """One machine gives an interval over blocks that holds its own estimate, and is said to."""
+    from aiotkit.lab.judge import compare, money_of, references
+
+    rows = plant(guard, 1, hours=720)
+    table = compare(rows, references(rows, guard), guard, baseline="always run", seed=4).set_index("policy")
+    words = "there is one subject only: intervals resample 8 blocks of 3.74 days"
+    assert table.attrs["words"] == words
+    oracle = table.loc["oracle"]
+    assert oracle["low"] <= oracle["difference"] <= oracle["high"]
+    run, best = (money_of(rows, references(rows, guard)[n], guard) for n in ("always run", "oracle"))
+    assert oracle["difference"] == pytest.approx(best["money"].mean() - run["money"].mean())
+    calm = stretch(["ok"] * 24 * 32)  # 60 a day more in each of 8 blocks of 4 days: nothing to be unsure of
+    sure = compare(calm, references(calm, guard), guard, baseline="always run", seed=4).set_index("policy")
+    assert sure.loc["always slow", ["difference", "low", "high"]].tolist() == pytest.approx([60, 60, 60])
+    blocks = parse_decision(document | {"resample": "block"})
+    many = compare(plant(guard, 12), references(plant(guard, 12), blocks), blocks, baseline="oracle", seed=4)
+    assert many.attrs["words"] == "intervals resample 8 blocks of 2.49 days"
+
+
+@pytest.mark.parametrize("n", [1, 2, 20])
+def test_too_little_to_resample_gives_no_interval_and_says_so(guard: Any, n: int) -> None:
+    """One machine within one horizon: estimates without an interval, never sure, no crash."""
+    from aiotkit.lab.judge import compare, references
+
+    rows = stretch(["broken"] * n)
+    table = compare(rows, references(rows, guard), guard, baseline="always run", seed=1).set_index("policy")
+    assert np.isnan(table.loc["oracle", "low"])
+    assert not table["sure"].any()
+    assert "no interval" in table.attrs["words"]
+
+
+def test_the_best_threshold_is_found(guard: Any) -> None:
+    """A hidden limit on one of many columns is recovered, priced in episodes, and unknown values recover."""
+    from aiotkit.lab.judge import compare, money_of, references, thresholds
+
+    rng = np.random.default_rng(5)
+    rows = plant(guard, 6)
+    broken = (rows["state"] == "broken").to_numpy()
+    x = rng.normal(0, 1, (len(rows), 8)).astype(np.float32)
+    x[:, 5] = np.where(broken, 3.2, -1) + rng.uniform(-1.9, 1.9, len(rows))
+    names = [f"f{i}" for i in range(8)]
+    for sign in (1, -1):
+        turned = x * np.float32(sign)
+        best = thresholds(rows, turned, names, guard)
+        assert best is not None
+        assert best.feature == "f5"
+        assert abs(best.limit) > 0.8  # beyond the healthy ones; how far beyond is free: later is as good
+        assert (best.action, best.otherwise) == (("slow", "run") if sign > 0 else ("run", "slow"))
+        actions = best.actions(turned, names)
+        assert best.money == pytest.approx(money_of(rows, actions, guard)["money"].mean())
+        table = compare(
+            rows, references(rows, guard) | {"best": actions}, guard, baseline="best", seed=1
+        ).set_index("policy")
+        assert abs(table.loc["oracle", "difference"]) < 0.05 * table.loc["always run", "difference"]
+        assert table.loc["always run", "difference"] > 0
+    assert best.words.startswith("'run' when f5 > -")
+    hidden = x.copy()
+    hidden[:, 5] = np.nan
+    assert set(best.actions(hidden, names)) == {"slow"}
+    with pytest.raises(DataError, match="column 'f5' is missing"):
+        best.actions(x[:, :2], names[:2])
+
+
+def test_no_threshold_where_no_column_varies(guard: Any) -> None:
+    """Constant and empty columns offer no limit: the answer is that there is none."""
+    from aiotkit.lab.judge import thresholds
+
+    rows = stretch(["ok", "broken", "ok"])
+    x = np.array([[1, np.nan]] * 3, dtype=np.float32)
+    assert thresholds(rows, x, ["a", "b"], guard) is None
+
+
+def test_a_threshold_is_no_dearer_than_an_exhaustive_search(guard: Any) -> None:
+    """On small random cases the search finds what pricing every limit of every column finds, within 2 %."""
+    from aiotkit.lab.judge import money_of, thresholds
+
+    rng = np.random.default_rng(9)
+    for _ in range(3):
+        rows = plant(guard, 2, hours=240)
+        x = ((rows["state"] == "broken").to_numpy()[:, None] + rng.normal(0, 0.6, (len(rows), 2))).round(1)
+        best = thresholds(rows, x, ["a", "b"], guard)
+        assert best is not None
+        every = min(
+            money_of(rows, np.where(x[:, j] > limit, a, b).astype(object), guard)["money"].mean()
+            for j in range(2)
+            for limit in np.unique(x[:, j])[:-1]
+            for a, b in (("run", "slow"), ("slow", "run"))
+        )
+        assert best.money <= every * 1.02 + 1e-9
+
+
+def test_a_detector_keeps_its_false_alarm_budget(document: dict[str, Any]) -> None:
+    """The limit is the lowest that keeps the declared alarms per day, and a lower one would not keep it."""
+    from aiotkit.lab.alarms import actions_of_score, alarm_figures, alarm_limit
+
+    document["policy"] = {"kind": "false_alarm_budget", "alarms_per_day": 0.1}
+    document["outcome"] |= {"horizon_s": 7200}
+    decision = asking(document)
+    rng = np.random.default_rng(2)
+    rows = pd.concat([stretch(["ok"] * 24 * 40, f"s{i}") for i in range(5)], ignore_index=True)
+    score = rng.normal(0, 1, len(rows)) ** 2
+    limit = alarm_limit(rows, score, decision)
+    kept = alarm_figures(rows, actions_of_score(score, decision, limit), decision)
+    assert 0.07 < kept.alarms_per_day <= 0.1
+    lower = float(np.quantile(score, (score <= limit).mean() - 0.005))
+    assert alarm_figures(rows, actions_of_score(score, decision, lower), decision).alarms_per_day > 0.1
+    doubt = actions_of_score(np.array([np.nan, limit + 1, limit]), decision, limit)
+    assert doubt.tolist() == ["slow", "ask", "run"]
+    with pytest.raises(DataError, match="no false-alarm budget"):
+        alarm_limit(rows, score, asking(document | {"policy": {}}))
+    with pytest.raises(DataError, match="score; expected numbers"):
+        alarm_limit(rows, score * np.nan, decision)
+
+
+def test_alarms_are_counted_against_the_events_of_labels(guard: Any) -> None:
+    """Each bad stretch is one event a horizon; alarms before it detect it, others are false."""
+    from aiotkit.lab.alarms import alarm_figures, events_of
+
+    states = ["ok"] * 30 + ["broken"] * 20 + ["ok"] * 50 + ["worn"] * 40
+    rows = stretch(states)
+    hours = ((events_of(rows, guard)["at_us"] - START_US) / HOUR_US).tolist()
+    assert hours == [49, 124, 139]
+    actions = np.array(["run"] * 140, dtype=object)
+    actions[[5, 40, 41]] = "slow"
+    found = alarm_figures(rows, actions, guard)
+    assert (found.events, found.detected, found.missed) == (3, 1, 2)
+    assert (found.episodes, found.false_episodes, found.lead_s) == (2, 1, (9 * 3600.0,))
+
+
+def test_slices_add_up_and_name_where_money_is_lost(guard: Any) -> None:
+    """Every kind of slice sums to the whole, and the worst subject, time and context come first."""
+    from aiotkit.lab.judge import money_of, references
+    from aiotkit.lab.slices import money_by_slice
+
+    rows = plant(guard, 6).sample(frac=1, random_state=1).reset_index(drop=True)
+    best = references(rows, guard)["oracle"]
+    worse = best.copy()
+    late = rows["at_us"] > rows["at_us"].median()
+    worse[(rows["subject"] == "s03") & late] = "run"
+    x = np.column_stack(
+        [rows["subject"] == "s03", rows["subject"] != "s03", np.where(late, 90.0, 10.0), np.ones(len(rows))]
+    )
+    x[:5, 2] = np.nan
+    names = ["context.mode=idle", "context.mode=production", "context.load", "vib.rms"]
+    table = money_by_slice(rows, worse, best, guard, x=x, columns=names)
+    whole = money_of(rows, worse, guard)["money"].sum()
+    for kind, part in table.groupby("kind"):
+        assert part["money"].sum() == pytest.approx(whole), kind
+        assert part["rows"].sum() == len(rows)
+    first = table.groupby("kind").first()
+    assert first["slice"]["subject"] == "s03"
+    assert first["slice"]["context.mode"] == "idle"
+    assert first["slice"]["context.load"] != "up to 10"
+    assert (first["lost"] > 0).all()
+    assert set(table["kind"]) == {"subject", "time", "context.mode", "context.load"}
+    assert table.loc[table["slice"] == "s01", ["flips", "lost"]].to_numpy().tolist() == [[0.0, 0.0]]
+    assert "not known" in set(table["slice"])
