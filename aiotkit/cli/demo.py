@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from aiotkit.loop.demo import Options
+
+#: fleet, days of the first round, further rounds, days of each; and the heads that compete
+_WHOLE, _QUICK = (12, 10, 3, 7), (6, 8, 1, 2)
+_FAMILIES = {False: "lda,logistic", True: "lda"}
 
 
 class Source(StrEnum):
@@ -18,10 +25,12 @@ class Source(StrEnum):
 
 def command(
     seed: Annotated[int, typer.Option(help="Every random number of the twin follows from it.")] = 7,
-    fleet: Annotated[int, typer.Option(help="How many simulated machines (12; 4 with --quick).")] = 0,
-    days: Annotated[int, typer.Option(help="How many simulated days (14; 5 with --quick).")] = 0,
+    fleet: Annotated[int, typer.Option(help="How many simulated machines (12; 6 with --quick).")] = 0,
+    days: Annotated[int, typer.Option(help="Simulated days of the first round (10; 8 with --quick).")] = 0,
+    rounds: Annotated[int, typer.Option(help="How many rounds follow (3; 1 with --quick).")] = 0,
+    round_days: Annotated[int, typer.Option(help="Simulated days of each of them (7; 2 with --quick).")] = 0,
     workdir: Annotated[Path, typer.Option(help="Where everything is written.")] = Path("demo-run"),
-    quick: Annotated[bool, typer.Option("--quick", help="A small fleet and a few days.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="A small fleet, two rounds, one family.")] = False,
     source: Annotated[
         Source, typer.Option(help="Simulated fleet, or a recorded hydraulic rig.")
     ] = Source.twin,
@@ -33,7 +42,10 @@ def command(
     """Run the whole circle on this machine and write a report.
 
     Devices are real processes that decide with a signed bundle, through an outage and a kill; their
-    journals are collected, joined with outcomes, replayed, and every policy is priced.
+    journals are collected and joined with outcomes. At each round's end a model is learned from them; what
+    passes its gates is approved, signed and run by the devices from then on. Bad bundles are refused, an
+    unhealthy one is rolled back, the load changes. In the end every decision is replayed and every policy
+    is priced.
 
     \b
     Examples:
@@ -44,7 +56,6 @@ def command(
     from aiotkit.cli.output import say
     from aiotkit.cli.progress import stages
     from aiotkit.loop.circle import run_demo, words
-    from aiotkit.loop.demo import Options
     from aiotkit.loop.rig_demo import rig_words, run_rig_demo
 
     if source is Source.hydraulic and data is None:
@@ -54,7 +65,17 @@ def command(
             summary = run_rig_demo(data, workdir, progress, quick=quick)
             text = rig_words(summary, workdir)
         else:
-            options = Options(seed, fleet or (4 if quick else 12), days or (5 if quick else 14), workdir)
-            summary = run_demo(options, progress)
+            summary = run_demo(
+                _options(seed, (fleet, days, rounds, round_days), workdir, quick=quick), progress
+            )
             text = words(summary, workdir)
     say(summary, text, as_json)
+
+
+def _options(seed: int, size: tuple[int, int, int, int], workdir: Path, *, quick: bool) -> Options:
+    """What is asked for; 0 stands for the usual."""
+    from aiotkit.loop.demo import Options
+
+    usual = _QUICK if quick else _WHOLE
+    fleet, days, rounds, round_days = (asked or n for asked, n in zip(size, usual, strict=True))
+    return Options(seed, fleet, days, rounds, round_days, _FAMILIES[quick], workdir)

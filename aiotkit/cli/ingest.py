@@ -2,42 +2,49 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 if TYPE_CHECKING:
-    from aiotkit.lab.ingest import Ingested
+    from aiotkit.lab.ingest import Ingested, IngestReport
     from aiotkit.lab.layout import Options
 
 _HELP = """Read telemetry from CSV or Parquet: wide, long, or a row a window. Nothing is dropped silently.
 
-What cannot be believed (unreadable or doubled times, hours that occur twice or never, empty, non-numeric,
-infinite or impossible values, duplicates, wrong rates) is quarantined with its row number and reason.
-Exit code 1 when no value of some signal could be kept.
+Give one file, or several, a folder, or a pattern in quotes. What cannot be believed (unreadable or doubled
+times, hours that occur twice or never, empty, non-numeric, infinite or impossible values, duplicates, wrong
+rates) is quarantined with its row number and reason. Exit code 1 when no value of some signal could be kept.
 
 \b
 Examples:
   aiotkit ingest history.csv --propose                       what the columns probably mean
-  aiotkit ingest history.csv --decision pump.yaml --subject pump-3 --zone Europe/Berlin
+  aiotkit ingest history.csv --propose --write pump.yaml     and a decision file to start from
+  aiotkit ingest history.csv --decision pump.yaml --subject pump-3 --zone Europe/Berlin --lake lake
   aiotkit ingest history.csv --decision pump.yaml --subject-column serial --unit vib=g --column vib=VIB_X
+  aiotkit ingest "data/*.csv" --decision pump.yaml --subject-from filename --zone UTC --lake lake
   aiotkit ingest vib.txt --decision pump.yaml --only vib --subject p3 --start 2026-01-01T00:00Z --every-s 60
-  aiotkit ingest history.csv --decision pump.yaml --subject pump-3 --zone UTC --lake lake
 """
 
 
 def command(
-    file: Annotated[Path, typer.Argument(help="CSV or Parquet file.")],
+    file: Annotated[list[str], typer.Argument(help="CSV or Parquet files, folders, patterns in quotes.")],
     decision: Annotated[Path | None, typer.Option(help="Decision file: names, units, rates.")] = None,
     propose: Annotated[bool, typer.Option("--propose", help="Only say what columns probably mean.")] = False,
+    write: Annotated[
+        Path | None, typer.Option(help="With --propose: write a decision file to start from (see init).")
+    ] = None,
     lake: Annotated[
         str | None, typer.Option(help="Append to this lake; without it nothing is stored.")
     ] = None,
     shape: Annotated[
         Literal["wide", "long", "window"] | None, typer.Option(help="Found by itself if not given.")
     ] = None,
-    time: Annotated[str | None, typer.Option(help="Column of times.")] = None,
+    time: Annotated[str | None, typer.Option(help="Column of times; DATE+TIME joins two.")] = None,
     zone: Annotated[str | None, typer.Option(help="Zone of times without offset; never guessed.")] = None,
     ambiguous: Annotated[
         Literal["quarantine", "infer-order", "first", "second"],
@@ -51,32 +58,36 @@ def command(
     ] = None,
     subject: Annotated[str | None, typer.Option(help="The one subject of all rows.")] = None,
     subject_column: Annotated[str | None, typer.Option(help="Column that names the subject.")] = None,
+    subject_from: Annotated[
+        Literal["filename", "folder"] | None, typer.Option(help="What of a file's place names the subject.")
+    ] = None,
     name_column: Annotated[str | None, typer.Option(help="Long data: column of names.")] = None,
     value_column: Annotated[str | None, typer.Option(help="Long data: column of values.")] = None,
+    unit_column: Annotated[str | None, typer.Option(help="Long data: column of units.")] = None,
     column: Annotated[list[str] | None, typer.Option(help="NAME=COLUMN (or name in long data).")] = None,
     unit: Annotated[list[str] | None, typer.Option(help="NAME=UNIT in the file.")] = None,
     only: Annotated[list[str] | None, typer.Option(help="Read only this name (repeat).")] = None,
     start: Annotated[str | None, typer.Option(help="Rows without time: when the first began.")] = None,
+    start_from: Annotated[
+        Literal["filename"] | None, typer.Option(help="Rows without time: the file's name says when.")
+    ] = None,
     every_s: Annotated[float | None, typer.Option(help="Rows without time: seconds between them.")] = None,
     decimal: Annotated[str, typer.Option(help="Decimal sign.")] = ".",
+    encoding: Annotated[str | None, typer.Option(help="Of text that is not UTF-8, such as cp1252.")] = None,
     rate_tolerance: Annotated[float, typer.Option(help="Allowed relative difference of the rate.")] = 0.05,
     device: Annotated[str | None, typer.Option(help="Device that measured it, if one did.")] = None,
     quarantine: Annotated[Path | None, typer.Option(help="Write quarantined rows to this CSV.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of words.")] = False,
 ) -> None:
     """Read telemetry."""
-    from aiotkit.cli.output import say
     from aiotkit.core.errors import DataError
+    from aiotkit.lab.bring import Names, ingest_files
     from aiotkit.lab.decision_file import read_decision
-    from aiotkit.lab.ingest import ingest
     from aiotkit.lab.instants import Clock, moment_us
     from aiotkit.lab.layout import Options
 
     if propose:
-        from aiotkit.lab.propose import propose as look
-
-        found = look(file)
-        say(found.to_json(), str(found), as_json)
+        _propose(file, write, encoding, as_json)
         return
     if decision is None:
         raise DataError(
@@ -84,49 +95,142 @@ def command(
         )
     options = Options(
         shape=shape, time=time, subject=subject, subject_column=subject_column, name_column=name_column,
-        value_column=value_column, columns=_pairs("--column", column), units=_pairs("--unit", unit),
-        only=tuple(only or ()), start=start, every_s=every_s, decimal=decimal, rate_tolerance=rate_tolerance,
-        clock=Clock(zone, ambiguous, time_format, epoch),
+        value_column=value_column, unit_column=unit_column, columns=pairs("--column", column),
+        units=pairs("--unit", unit), only=tuple(only or ()), start=start, every_s=every_s, decimal=decimal,
+        encoding=encoding, rate_tolerance=rate_tolerance, clock=Clock(zone, ambiguous, time_format, epoch),
     )  # fmt: skip
     wanted = read_decision(decision)
-    result = ingest(file, wanted, options, now_us=moment_us(None))
-    data: dict[str, Any] = result.report.to_json()
-    text = [str(result.report)]
-    if quarantine is not None:
-        result.quarantined.to_csv(quarantine, index=False)
-        text.append(f"wrote {len(result.quarantined):,} quarantined rows to {quarantine}")
-    if lake is not None:
-        text.append(_store(result, lake, device))
-        data |= {"lake": lake}
-    say(data, "\n".join(text), as_json)
-    if _something_empty(result, options, list(wanted.signals)):
-        raise typer.Exit(1)
+    read = ingest_files(file, wanted, options, Names(subject_from, start_from), now_us=moment_us(None))
+    _take(read, options, list(wanted.signals), _Places(lake, device, quarantine), as_json)
 
 
 command.__doc__ = _HELP
 
 
-def _store(result: Ingested, lake: str, device: str | None) -> str:
-    import time
+def _propose(files: list[str], write: Path | None, encoding: str | None, as_json: bool) -> None:
+    from aiotkit.cli.output import say
+    from aiotkit.core.errors import DecisionFileError
+    from aiotkit.lab.propose import propose
+    from aiotkit.lab.start import draft_from, two_costs
+    from aiotkit.lab.template import write_draft
 
-    from aiotkit.lake.lake import Lake
+    found = propose(files, encoding=encoding)
+    data, text = found.to_json(), str(found)
+    if write is not None:
+        if write.exists():
+            raise DecisionFileError(f"{write} is there already", do="Choose another name.")
+        name = re.sub(r"[^a-z0-9-]+", "-", write.stem.lower()).strip("-") or "decision"
+        draft = two_costs(draft_from(found, name if name[0].isalpha() else f"d-{name}"), None, None)
+        write.write_text(write_draft(draft), encoding="utf-8")
+        text += f"\n\nwrote {write}; its costs are MADE UP: edit them before you believe any money"
+        data |= {"written": write}
+    say(data, text, as_json)
 
-    version = result.to_lake(Lake.create(lake), ingested_us=time.time_ns() // 1000, device=device)
-    return f"stored in {lake} (telemetry version {version})"
+
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """Where what is read goes: a lake, from which device, and a file of quarantined rows."""
+
+    lake: str | None
+    device: str | None
+    quarantine: Path | None
 
 
-def _something_empty(result: Ingested, options: Options, signals: list[str]) -> bool:
-    wanted = [n for n in (options.only or signals) if n in signals]
-    return any(not result.report.kept_by_name.get(name) for name in wanted)
+def _take(
+    read: Iterator[tuple[Path, Ingested]],
+    options: Options,
+    signals: list[str],
+    places: _Places,
+    as_json: bool,
+) -> None:
+    """Store file after file, and say what became of every row."""
+    import pandas as pd
+
+    from aiotkit.cli.output import say
+
+    reports, text, bad, again = [], [], [], 0
+    store = None if places.lake is None else _Store(places.lake, places.device)
+    kept: dict[str, int] = {}
+    for path, result in read:
+        reports.append(result.report)
+        text.append(str(result.report))
+        for name, count in result.report.kept_by_name.items():
+            kept[name] = kept.get(name, 0) + count
+        if places.quarantine is not None:
+            bad.append(result.quarantined.assign(file=str(path)))
+        if store is not None:
+            again += not store.add(result)
+    if store is not None:
+        store.refuse_if_nothing_new(again, reports)
+        text.append(f"stored in {places.lake} (telemetry version {store.version})")
+        text += [f"{again} of {len(reports)} files were in the lake already"] if again else []
+    if places.quarantine is not None:
+        rows = pd.concat(bad) if len(bad) > 1 else bad[0].drop(columns="file")
+        rows.to_csv(places.quarantine, index=False)
+        text.append(f"wrote {len(rows):,} quarantined rows to {places.quarantine}")
+    data: dict[str, Any] = reports[0].to_json() if len(reports) == 1 else _summed(reports, text)
+    say(data | ({} if places.lake is None else {"lake": places.lake}), "\n".join(text), as_json)
+    if any(not kept.get(name) for name in (options.only or signals) if name in signals):
+        raise typer.Exit(1)
 
 
-def _pairs(option: str, given: list[str] | None) -> dict[str, str]:
+def _summed(reports: list[IngestReport], text: list[str]) -> dict[str, Any]:
+    """All files together; a line of words is added, and of many files only the first and last stay."""
+    sums = {
+        n: sum(getattr(r, n) for r in reports)
+        for n in ("file_rows", "rows_in", "rows_kept", "rows_quarantined")
+    }
+    ahead = len(text) - len(reports)
+    if len(reports) > 6:
+        text[3 : len(reports) - 3] = [f"… and {len(reports) - 6} files more (--json for all)"]
+    place = len(text) - ahead
+    text.insert(place, f"{len(reports)} files: {sums['rows_in']:,} values, {sums['rows_kept']:,} kept, "
+                       f"{sums['rows_quarantined']:,} quarantined")  # fmt: skip
+    return sums | {"files": [r.to_json() for r in reports]}
+
+
+class _Store:
+    """A lake that takes each file once."""
+
+    def __init__(self, uri: str, device: str | None) -> None:
+        from aiotkit.lake.lake import Lake
+
+        self._lake, self._device, self.version = Lake.create(uri), device, 0
+        self._refused: Exception | None = None
+
+    def add(self, result: Ingested) -> bool:
+        """Append; False when these values are there already."""
+        import time
+
+        from aiotkit.core.errors import LakeError
+
+        try:
+            self.version = result.to_lake(self._lake, ingested_us=time.time_ns() // 1000, device=self._device)
+        except LakeError as error:
+            if "in the lake already" not in str(error):
+                raise
+            self._refused = error
+            return False
+        return True
+
+    def refuse_if_nothing_new(self, again: int, reports: list[IngestReport]) -> None:
+        """Every file was there: raise what the lake said."""
+        if self._refused is not None and again == len(reports):
+            from aiotkit.core.errors import LakeError
+
+            if len(reports) == 1:
+                raise self._refused
+            raise LakeError(f"all {again} files: their values are in the lake already")
+
+
+def pairs(option: str, given: list[str] | None, form: str = "NAME=VALUE") -> dict[str, str]:
+    """Options of the form NAME=VALUE as a mapping; refuses what has another form."""
     from aiotkit.core.errors import DataError
 
-    pairs: dict[str, str] = {}
+    found: dict[str, str] = {}
     for text in given or ():
         name, equals, value = text.partition("=")
         if not (name and equals and value):
-            raise DataError(f"{option} {text}", expected="NAME=VALUE")
-        pairs[name] = value
-    return pairs
+            raise DataError(f"{option} {text}", expected=form)
+        found[name] = value
+    return found

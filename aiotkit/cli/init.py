@@ -9,19 +9,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from aiotkit.lab.proposal import Proposal
     from aiotkit.lab.template import Draft, SignalDraft
 
 _HELP = """Write a decision file to start from: commented, valid, and filled in as far as you know.
 
 On a terminal a few questions are asked unless --yes is given or the flags answer them. Nothing is asked
-where no person listens. With --data the signals are taken from what a file seems to hold.
+where no person listens. With --from signals, window and states are taken from what a file (a folder, or a
+pattern in quotes, where there are several) seems to hold; read them before you believe them.
 
 \b
 Examples:
   aiotkit init pump-guard
+  aiotkit init pump-guard --from history.csv --cost-act 80 --cost-miss 500
   aiotkit init pump-guard --yes --subject pump --states healthy,worn --actions run,stop
   aiotkit init pump-guard --cost run.worn=500 --cost stop.healthy=80 --cost stop.worn=80 --cost run.healthy=0
-  aiotkit init pump-guard --signal vib=mm/s@100:-50..50 --data history.csv
+  aiotkit init pump-guard --signal vib=mm/s@100:-50..50 --from history.csv
 """
 
 
@@ -31,10 +34,20 @@ def command(
     question: Annotated[str | None, typer.Option(help="What is to be decided, as a question.")] = None,
     states: Annotated[str | None, typer.Option(help="States of the world, the uneventful one first.")] = None,
     actions: Annotated[str | None, typer.Option(help="Actions, the harmless one first.")] = None,
+    cost_act: Annotated[float | None, typer.Option(help="What acting costs, in vain or not.")] = None,
+    cost_miss: Annotated[float | None, typer.Option(help="What it costs not to act when one should.")] = None,
     cost: Annotated[list[str] | None, typer.Option(help="ACTION.STATE=MONEY of one episode.")] = None,
+    horizon_s: Annotated[
+        float | None, typer.Option(help="Within how long after a decision its state shows (s).")
+    ] = None,
+    length_s: Annotated[float | None, typer.Option(help="What a decision looks at (s).")] = None,
+    every_s: Annotated[float | None, typer.Option(help="How often one is due (s).")] = None,
     signal: Annotated[list[str] | None, typer.Option(help="NAME=UNIT@RATE_HZ:LOW..HIGH.")] = None,
-    data: Annotated[Path | None, typer.Option(help="Take signals from what this file seems to hold.")] = None,
-    zone: Annotated[str, typer.Option(help="Time zone of the site.")] = "UTC",
+    data: Annotated[
+        str | None, typer.Option("--from", "--data", help="Take signals from what this file seems to hold.")
+    ] = None,
+    encoding: Annotated[str | None, typer.Option(help="Of a text file that is not UTF-8.")] = None,
+    zone: Annotated[str | None, typer.Option(help="Time zone of the site; default UTC.")] = None,
     site: Annotated[str, typer.Option(help="Name of the site.")] = "hall-1",
     out: Annotated[Path | None, typer.Option(help="File to write; default NAME.yaml.")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Ask nothing; take defaults.")] = False,
@@ -42,61 +55,89 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document; asks nothing.")] = False,
 ) -> None:
     """Write a decision file to start from."""
-    from aiotkit.cli.output import say
     from aiotkit.core.errors import DecisionFileError
-    from aiotkit.lab.template import Draft, write_draft
+    from aiotkit.lab.instants import check_zone
 
     path = out or Path(f"{name}.yaml")
     if path.exists() and not force:
         raise DecisionFileError(f"{path} is there already", do="Choose another --out, or say --force.")
-    given: dict[str, Any] = {"subject": subject, "question": question, "states": states, "actions": actions}
+    check_zone(zone or "UTC")
+    given: dict[str, Any] = {
+        "subject": subject, "question": question, "states": _list(states), "actions": _list(actions),
+        "cost_act": cost_act, "cost_miss": cost_miss, "horizon_s": horizon_s,
+    }  # fmt: skip
+    proposal = _look(data, encoding)
+    signals = dict(_signal(text) for text in signal or ())
+    start = _draft(name, proposal, signals, {})
     if not yes and not as_json and sys.stdin.isatty():
-        given = _ask(given, Draft(name))
-    known: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
-    for key in ("states", "actions"):
-        if key in known:
-            known[key] = tuple(word.strip() for word in known[key].split(",") if word.strip())
-    draft = Draft(name, site=site, zone=zone, **known, **_signals(signal or [], data))
-    draft = _with_costs(draft, cost or [])
-    text = write_draft(draft)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
-    words = f"wrote {path}\nnext: aiotkit decision check {path}\n      aiotkit decision explain {path}"
-    say({"written": path, "id": name}, words, as_json)
+        given = _ask(given, start, costs=not cost)
+    costs = {key: given.pop(key) for key in ("cost_act", "cost_miss")}
+    answers = given | {
+        "site": site,
+        "zone": zone or "UTC",
+        "length_s": length_s,
+        "every_s": every_s or length_s,
+    }
+    draft = _draft(name, proposal, signals, {k: v for k, v in answers.items() if v is not None})
+    draft = _with_costs(draft, cost or [], costs, made_up=proposal is not None)
+    _write(path, draft, proposal, zone, as_json)
 
 
 command.__doc__ = _HELP
 
 
-def _ask(given: dict[str, Any], default: Draft) -> dict[str, Any]:
+def _look(data: str | None, encoding: str | None) -> Proposal | None:
+    if data is None:
+        return None
+    from aiotkit.lab.propose import propose
+
+    return propose(data, encoding=encoding)
+
+
+def _draft(
+    name: str, proposal: Proposal | None, signals: dict[str, SignalDraft], answers: dict[str, Any]
+) -> Draft:
+    from aiotkit.lab.start import draft_from
+    from aiotkit.lab.template import Draft
+
+    if proposal is not None:
+        known = {**proposal.signals, **signals}
+        return draft_from(proposal, name, **answers, signals=known)
+    given = answers | ({"signals": signals} if signals else {})
+    if "horizon_s" in given:
+        given["maturity_s"] = max(given["horizon_s"], Draft(name).maturity_s)
+    return Draft(name, **given)
+
+
+def _list(text: str | None) -> tuple[str, ...] | None:
+    return None if text is None else tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _ask(given: dict[str, Any], start: Draft, *, costs: bool) -> dict[str, Any]:
     """Ask for what the flags left open."""
+    out = dict(given)
     words = {
         "subject": "What is decided about (one word)?",
         "question": "What is to be decided?",
         "states": "States of the world, the uneventful one first (comma between)?",
         "actions": "Actions, the harmless one first (comma between)?",
     }
-    out = dict(given)
     for key, prompt in words.items():
         if out[key] is None:
-            value = getattr(default, key)
-            out[key] = typer.prompt(prompt, default=value if isinstance(value, str) else ",".join(value))
+            value = getattr(start, key)
+            said = typer.prompt(prompt, default=value if isinstance(value, str) else ",".join(value))
+            out[key] = said if isinstance(value, str) else _list(said)
+    if out["horizon_s"] is None:
+        prompt = "Within how many seconds after a decision does its state show?"
+        out["horizon_s"] = typer.prompt(prompt, default=start.horizon_s, type=float)
+    if costs:
+        for key, prompt in (
+            ("cost_act", f"What does '{out['actions'][-1]}' cost, in vain or not ({start.currency})?"),
+            ("cost_miss", f"And '{out['actions'][0]}' when it is {out['states'][-1]} ({start.currency})?"),
+        ):
+            if out[key] is None:
+                out[key] = typer.prompt(prompt, type=float)
     return out
-
-
-def _signals(given: list[str], data: Path | None) -> dict[str, Any]:
-    signals: dict[str, SignalDraft] = dict(_signal(text) for text in given)
-    found: dict[str, Any] = {}
-    if data is not None:
-        from aiotkit.core.errors import DataError
-        from aiotkit.lab.propose import propose
-
-        proposal = propose(data)
-        if not proposal.signals and not signals:
-            raise DataError(f"{data}: no column looks like a signal", do="Name them with --signal.")
-        signals = {**proposal.signals, **signals}
-        found = {"length_s": proposal.length_s, "every_s": proposal.length_s}
-    return found | ({"signals": signals} if signals else {})
 
 
 def _signal(text: str) -> tuple[str, SignalDraft]:
@@ -115,17 +156,45 @@ def _signal(text: str) -> tuple[str, SignalDraft]:
     return name, SignalDraft(unit, float(rate) if rate else None, float(low), float(high))
 
 
-def _with_costs(draft: Draft, given: list[str]) -> Draft:
+def _with_costs(draft: Draft, given: list[str], two: dict[str, float | None], *, made_up: bool) -> Draft:
     """The draft with its cost table; a table that is begun must be whole, and the file's check says so."""
     import re
     from dataclasses import replace
 
     from aiotkit.core.errors import DecisionFileError
+    from aiotkit.lab.start import two_costs
 
-    costs: dict[str, dict[str, float]] = {}
+    if any(v is not None for v in two.values()) or (made_up and not given):
+        draft = two_costs(draft, two["cost_act"], two["cost_miss"])
+    costs = {action: dict(row) for action, row in draft.costs.items()}
     for text in given:
         match = re.fullmatch(r"(\w+)\.(\w+)=([-+]?\d+(?:\.\d+)?)", text)
         if match is None:
             raise DecisionFileError(f"--cost {text}", expected="ACTION.STATE=MONEY, such as run.worn=500")
         costs.setdefault(match[1], {})[match[2]] = float(match[3])
     return replace(draft, costs=costs)
+
+
+def _write(path: Path, draft: Draft, proposal: Proposal | None, zone: str | None, as_json: bool) -> None:
+    from aiotkit.cli.output import say
+    from aiotkit.lab.template import write_draft
+
+    text = write_draft(draft)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    lines = [f"wrote {path}"]
+    if draft.guessed:
+        lines.append(
+            "its costs are partly MADE UP: edit them before you believe any money (--cost-act, --cost-miss)"
+        )
+    if proposal is not None:
+        lines += [f"not known: {doubt}" for doubt in proposal.doubts]
+    lines += [f"next: aiotkit decision check {path}", f"      aiotkit decision explain {path}"]
+    data: dict[str, Any] = {"written": path, "id": draft.id, "costs_made_up": draft.guessed}
+    if proposal is not None:
+        commands = [
+            c if zone is None else c.replace("--zone …", f"--zone {zone}") for c in proposal.commands(path)
+        ]
+        lines += [f"      {c}" for c in commands]
+        data |= {"doubts": list(proposal.doubts), "commands": commands}
+    say(data, "\n".join(lines), as_json)

@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+if TYPE_CHECKING:
+    from aiotkit.core.decision import Decision
+    from aiotkit.lab.outcome_forms import Told
+
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Import outcomes; turn them into labels.")
 
-_IMPORT = """Bring reports of states into the lake: CSV or Parquet with subject, state, at, source.
+_IMPORT = """Bring what was observed into the lake, in the form you have it. CSV, Parquet or JSON.
 
-Also read where given: reported_at, reliability, kind (report or inspection), provenance, note. Rows with an
-unknown subject, source or state, said before it was so, or doubled, are rejected with their reason. Exit code
-1 when a row was rejected (one that is in the lake already does not count).
+\b
+Forms (found by themselves where they can be):
+  reports   a row a report: subject, state, at; and source, reported_at, reliability, kind, provenance, note
+  column    a row a moment with a label column: in the telemetry file itself, or beside it
+  failures  a row an event: which subject, when; --state says what it means
+  windows   a row a span of time, from when to when; or JSON {name: [[from, to], ...]}
+
+Rows with an unknown subject, source or state, said before it was so, or doubled, are rejected with their
+reason. A subject is known when telemetry of it is in the lake, or a device watched it. Exit code 1 when a row
+was rejected (one that is in the lake already does not count).
 
 \b
 Examples:
   aiotkit outcomes import work-orders.csv --lake lake --decision pump.yaml --zone Europe/Berlin
-  aiotkit outcomes import inspections.parquet --lake lake --decision pump.yaml --rejected rejected.csv
+  aiotkit outcomes import history.csv --lake lake --decision pump.yaml --label failure --zone UTC
+  aiotkit outcomes import labels.csv --lake lake --decision pump.yaml --label class --map 3=worn --map 0=ok
+  aiotkit outcomes import broke.csv --lake lake --decision pump.yaml --form failures --state broken --zone UTC
+  aiotkit outcomes import spans.json --lake lake --decision pump.yaml --state leak --entry pump-3 --zone UTC
 """
 _STATUS = """Say which decisions have a label, and which state: mature, verified, censored, pending, none.
 
@@ -34,9 +49,30 @@ JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document inst
 
 @app.command("import", help=_IMPORT)
 def import_(
-    file: Annotated[Path, typer.Argument(help="CSV or Parquet file.")],
+    file: Annotated[list[str], typer.Argument(help="CSV, Parquet or JSON; several, folders, patterns.")],
     lake: LakeOption,
     decision: DecisionOption,
+    form: Annotated[
+        Literal["reports", "column", "failures", "windows"] | None,
+        typer.Option(help="Found by itself if not given."),
+    ] = None,
+    subject: Annotated[str | None, typer.Option(help="The one subject of all rows.")] = None,
+    subject_column: Annotated[str | None, typer.Option(help="Column that names the subject.")] = None,
+    subject_from: Annotated[
+        Literal["filename", "folder"] | None, typer.Option(help="What of a file's place names the subject.")
+    ] = None,
+    time: Annotated[str | None, typer.Option(help="Column of times (windows: of starts).")] = None,
+    end: Annotated[str | None, typer.Option(help="Windows: column of ends.")] = None,
+    label: Annotated[str | None, typer.Option(help="Column that says how it was.")] = None,
+    map_: Annotated[list[str] | None, typer.Option("--map", help="VALUE=STATE (repeat).")] = None,
+    state: Annotated[str | None, typer.Option(help="Failures, windows: what each row means.")] = None,
+    source: Annotated[str | None, typer.Option(help="Who says it; default: the only source.")] = None,
+    entry: Annotated[str | None, typer.Option(help="JSON with several names: which one.")] = None,
+    start: Annotated[str | None, typer.Option(help="Rows without time: when the first began.")] = None,
+    every_s: Annotated[float | None, typer.Option(help="Rows without time: seconds between them.")] = None,
+    covers_s: Annotated[
+        float | None, typer.Option(help="How long after its time a labelled row still speaks (s).")
+    ] = None,
     zone: Annotated[str | None, typer.Option(help="Zone of times without offset; never guessed.")] = None,
     ambiguous: Annotated[
         Literal["quarantine", "first", "second"],
@@ -45,39 +81,79 @@ def import_(
     time_format: Annotated[
         str | None, typer.Option(help="strptime pattern of times not in ISO 8601.")
     ] = None,
+    epoch: Annotated[
+        Literal["s", "ms", "us", "ns"] | None, typer.Option(help="Unit of times in numbers.")
+    ] = None,
+    encoding: Annotated[str | None, typer.Option(help="Of text that is not UTF-8, such as cp1252.")] = None,
     rejected: Annotated[Path | None, typer.Option(help="Write rejected rows to this CSV.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Bring reports of states into the lake."""
-    import time
-
-    from aiotkit.cli.output import say
+    """Bring what was observed into the lake."""
+    from aiotkit.cli.ingest import pairs
     from aiotkit.lab.decision_file import read_decision
     from aiotkit.lab.instants import Clock
-    from aiotkit.lab.outcomes import ALREADY, import_outcomes
-    from aiotkit.lake.lake import Lake
+    from aiotkit.lab.outcome_forms import Told
 
     wanted = read_decision(decision)
-    clock = Clock(zone, ambiguous, time_format, hint=wanted.site.time_zone)
-    found = import_outcomes(Lake.open(lake), file, wanted, imported_us=time.time_ns() // 1000, clock=clock)
-    reasons = {str(k): int(v) for k, v in found.rejected["reason"].value_counts().items()}
-    again = reasons.get(ALREADY, 0)
-    lines = [
-        f"{file}: {found.rows_in:,} rows, {len(found.accepted):,} accepted, {len(found.rejected):,} rejected"
-    ]
-    lines += [f"  {count:>8,}  {reason}" for reason, count in reasons.items()]
-    lines += [f"  note: {note}" for note in found.notes]
-    if rejected is not None:
-        found.rejected.to_csv(rejected, index=False)
-        lines.append(f"wrote {len(found.rejected):,} rejected rows to {rejected}")
-    data = {
-        "rows_in": found.rows_in,
-        "accepted": len(found.accepted),
-        "rejected": reasons,
-        "notes": found.notes,
-    }
-    say(data, "\n".join(lines), as_json)
-    if len(found.rejected) > again:
+    told = Told(
+        form=form, subject=subject, subject_column=subject_column, time=time, end=end, label=label,
+        states=pairs("--map", map_, "VALUE=STATE"), state=state, source=source, entry=entry, start=start,
+        every_s=every_s, covers_s=covers_s, encoding=encoding,
+        clock=Clock(zone, ambiguous, time_format, epoch, hint=wanted.site.time_zone),
+    )  # fmt: skip
+    _bring(lake, file, wanted, told, _Saying(subject_from, rejected, as_json))
+
+
+@dataclass(frozen=True, slots=True)
+class _Saying:
+    """How files name subjects, and where what became of rows is told."""
+
+    subject_from: Literal["filename", "folder"] | None
+    rejected: Path | None
+    as_json: bool
+
+
+def _bring(lake: str, given: list[str], decision: Decision, told: Told, saying: _Saying) -> None:
+    import time
+    from dataclasses import replace
+
+    import pandas as pd
+
+    from aiotkit.cli.output import say
+    from aiotkit.lab.files import expand, subject_of
+    from aiotkit.lab.outcome_reports import ALREADY
+    from aiotkit.lab.outcomes import import_outcomes
+    from aiotkit.lab.readers import HEADER_AGAIN
+    from aiotkit.lake.lake import Lake
+
+    place, said, lines, bad, refused = Lake.open(lake), [], [], [], 0
+    for path in expand(given):
+        mine = told
+        if saying.subject_from is not None:
+            mine = replace(told, subject=subject_of(path, saying.subject_from))
+        found = import_outcomes(place, path, decision, imported_us=time.time_ns() // 1000, told=mine)
+        reasons = {str(k): int(v) for k, v in found.rejected["reason"].value_counts().items()}
+        refused += len(found.rejected) - reasons.get(ALREADY, 0) - reasons.get(HEADER_AGAIN, 0)
+        counts = f"{len(found.accepted):,} accepted, {len(found.rejected):,} rejected"
+        lines += [f"{path}: {found.rows_in:,} rows, {counts}"]
+        lines += [f"  {count:>8,}  {reason}" for reason, count in list(reasons.items())[:12]]
+        lines += (
+            [f"            and {len(reasons) - 12} more reasons (--rejected)"] if len(reasons) > 12 else []
+        )
+        states = {str(k): int(v) for k, v in found.accepted["state"].value_counts().items()}
+        lines += [f"  {count:>8,}  reports of '{state}'" for state, count in states.items()]
+        lines += [f"  note: {note}" for note in found.notes]
+        bad.append(found.rejected.assign(file=str(path)))
+        said.append(
+            {"file": path, "form": found.form, "rows_in": found.rows_in, "accepted": len(found.accepted),
+             "states": states, "rejected": reasons, "notes": found.notes}
+        )  # fmt: skip
+    if saying.rejected is not None:
+        rows = pd.concat(bad) if len(bad) > 1 else bad[0].drop(columns="file")
+        rows.to_csv(saying.rejected, index=False)
+        lines.append(f"wrote {len(rows):,} rejected rows to {saying.rejected}")
+    say(said[0] if len(said) == 1 else {"files": said}, "\n".join(lines), saying.as_json)
+    if refused:
         raise typer.Exit(1)
 
 

@@ -1,4 +1,4 @@
-"""From a decision file to an unsigned bundle: graph, interface, golden cases, papers, manifest.
+"""From a decision file (and a model) to an unsigned bundle: graph, interface, golden cases, papers, manifest.
 
 The same inputs and the same tool versions give the same bytes, in every folder and process: no clock, no
 user name, no path and no random number goes in.
@@ -8,18 +8,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aiotkit.bundle.engine import Engine
 from aiotkit.bundle.golden import GoldenCase, golden_files, run_golden
+from aiotkit.bundle.tuned import POLICY_FILE, Tuned
 from aiotkit.bundle.unsigned import Places, Unsigned, make_unsigned
 from aiotkit.core.decision import Decision
+from aiotkit.core.errors import BundleError
 from aiotkit.lab.features import Front, compute_features, export_front
 from aiotkit.release.cases import golden_cases
+from aiotkit.release.clear_cases import clear_cases
 from aiotkit.release.graph import audit_graph
-from aiotkit.release.papers import bill_of_materials, drift_reference, model_card
+from aiotkit.release.model_cases import training_cases
+from aiotkit.release.papers import bill_of_materials, drift_reference, learned, model_card
+
+if TYPE_CHECKING:
+    from aiotkit.lab.examples import Examples
+    from aiotkit.release.export import Exported
 
 Reference = Mapping[str, NDArray[np.float32]]
 
@@ -31,37 +40,66 @@ def build_bundle(
     hardware: Places = "any",
     site: Places | None = None,
     cases: Sequence[GoldenCase] | None = None,
-    reference: Reference | None = None,
+    reference: Reference | Examples | None = None,
+    model: Exported | None = None,
 ) -> Unsigned:
-    """A rule-only bundle of a decision.
+    """A bundle of a decision: rule only, or with a model.
 
     Args:
         decision: what is to be decided.
         release_counter: greater than that of every release of this decision before.
         hardware: names as ``platform.machine()`` gives them, or ``"any"``.
         site: names, or ``"any"``; by default the decision's own site.
-        cases: golden cases; by default made from the decision (``release.cases``).
-        reference: windows ``{signal: [n, samples]}`` for the drift reference; by default the golden ones.
+        cases: golden cases; by default made from the decision (``release.cases``), and with a model from
+            training windows too, where there are any. With a model, cases that lie near a tie are left out.
+        reference: for the drift reference: windows ``{signal: [n, samples]}``, or the examples the model was
+            trained on, which the model card then names; by default the golden windows.
+        model: what decides; without one the written rule does. The margin that its training measured goes
+            into ``policy.json``.
 
     Raises:
-        BundleError: the graph does not pass its checks, or the cases do not decide the same twice.
+        BundleError: the model is for another decision, the graph does not pass its checks, or the cases do
+            not decide the same twice.
     """
-    graph, interface = export_front(decision)
+    examples = None if reference is None or isinstance(reference, Mapping) else reference
+    if model is None:
+        graph, interface = export_front(decision)
+    else:
+        graph, interface = _graph_of(model, decision), model.interface
     audit_graph(graph)
     files = {
         "decision.json": decision.canonical(),
         "graph.onnx": graph,
         "interface.json": interface.canonical(),
-        "card.json": model_card(decision, interface),
+        "card.json": model_card(decision, interface, None if model is None else learned(model, examples)),
     }
-    cases = golden_cases(decision) if cases is None else cases
-    files |= golden_files(files, cases)
+    if model is not None and model.margin:
+        files[POLICY_FILE] = Tuned(margin=model.margin).canonical()
+    if cases is None:
+        cases = golden_cases(decision, model=model is not None)
+        if model is not None and examples is not None:
+            cases = (*cases, *training_cases(decision, examples))
+    files |= golden_files(files, cases if model is None else clear_cases(Engine(files), cases))
     if reference is None:
         features, source = _golden_features(files["golden.json"], interface.features), "golden"
+    elif isinstance(reference, Mapping):
+        front = Front(decision, interface.features).eval()
+        features, source = compute_features(front, reference), "reference"
     else:
-        features, source = compute_features(Front(decision).eval(), reference), "reference"
+        features, source = reference.with_columns(interface.features).x, "training"
     files["reference.json"] = drift_reference(interface.features, features, source)
     return assemble(decision, files, release_counter=release_counter, hardware=hardware, site=site)
+
+
+def _graph_of(model: Exported, decision: Decision) -> bytes:
+    if model.decision_digest != decision.digest:
+        raise BundleError(
+            f"model '{model.family}': made for another decision",
+            expected=decision.digest[:19],
+            found=model.decision_digest[:19],
+            do="Train and export it again with this decision file.",
+        )
+    return model.graph
 
 
 def assemble(

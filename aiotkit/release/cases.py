@@ -1,8 +1,10 @@
 """Golden cases from a decision file alone: the same file gives the same cases, everywhere.
 
 Ordinary windows; windows whose features lie one percent to either side of every limit that rule and
-gates name; bad samples, missing and stale context; what people may say. Cases keep clear of the limits
-themselves: there another processor's last digit may rightly decide otherwise.
+gates name (bands of a spectrum and words of one's own excepted); bad samples, missing and stale context;
+what people may say; for a model, every word of its context and both ends of its numbers. Cases keep clear of
+the limits themselves, and of ties between actions: there another processor's last digit may rightly decide
+otherwise.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from numpy.typing import NDArray
 from aiotkit.bundle.golden import GoldenCase
 from aiotkit.core.conditions import Term, walk
 from aiotkit.core.decision import Context, Decision, Signal
-from aiotkit.core.features import is_feature
+from aiotkit.core.features import BANDED, OWN, Statistic, is_feature, parse_statistic
 from aiotkit.core.records import DecisionInput, OperatorInput, Reading
 
 #: Monday 2026-01-05 09:00 UTC
@@ -29,16 +31,27 @@ MAX_WINDOW_BYTES = 4 << 20
 MARGIN = 0.01
 
 Array = NDArray[np.float32]
+_QUANTILES = {"q05": 0.05, "q25": 0.25, "q50": 0.5, "q75": 0.75, "q95": 0.95}
 
 
-def golden_cases(decision: Decision, max_cases: int = MAX_CASES) -> tuple[GoldenCase, ...]:
-    """Cases for a decision, at most ``max_cases``; fewer (down to ``MIN_CASES``) where windows are large."""
+def golden_cases(
+    decision: Decision, max_cases: int = MAX_CASES, *, model: bool = False
+) -> tuple[GoldenCase, ...]:
+    """Cases for a decision, at most ``max_cases``; fewer (down to ``MIN_CASES``) where windows are large.
+
+    Args:
+        decision: what is to be decided.
+        max_cases: the most there may be, those for a model not counted.
+        model: add cases for a graph that reads context, at most a third more. Windows like those of training
+            are the caller's to add: what is made up here is noise to a model.
+    """
     maker = _Maker(decision)
     size = 4 * sum(decision.samples(name) for name in decision.signals)
     room = max(MIN_CASES, min(max_cases, MAX_WINDOW_BYTES // size))
     families = [list(family) for family in (maker.ordinary(), maker.bad(), maker.people(), maker.limits())]
     kept = [family[: room // 4] for family in families[:3]]
     kept.append(families[3][: room - sum(map(len, kept))])
+    kept.append(list(maker.contexts())[: room // 3] if model else [])
     named = {case.name: case for family in kept for case in family}
     return tuple(named.values())
 
@@ -90,6 +103,19 @@ class _Maker:
             case = self._case(name)
             yield replace(case, given=replace(case.given, operator=operator))
 
+    def contexts(self) -> Iterator[GoldenCase]:
+        """No context at all, every word of it, both ends of its numbers; each with a past."""
+        at_s = 4 * self.decision.window.every_s
+        if self.decision.context:
+            case = self._case("context-unknown", at_s, "ordinary-3")
+            yield replace(case, given=replace(case.given, context={}))
+        for name, declared in self.decision.context.items():
+            ends = zip(("lowest", "highest"), declared.range or (), strict=False)
+            words: list[tuple[str, float | str]] = [(f"is-{v}", v) for v in declared.values or ()]
+            for what, value in (*words, *ends):
+                case = self._case(f"context-{name}-{what}", at_s, "ordinary-3")
+                yield _with_reading(case, name, Reading(value, 0.0))
+
     def limits(self) -> Iterator[GoldenCase]:
         """Either side of every limit; where timing counts, twice in a row."""
         for term in self._terms():
@@ -115,12 +141,19 @@ class _Maker:
         first = self._case(name, 4 * every, "ordinary-3")
         if is_feature(field):
             signal = self.decision.signals[scope]
-            target = limit + sign * _margin(limit, signal.range)
             rate = self.decision.samples(scope) / self.decision.window.length_s
-            shaped = _shaped(self._rng(name), signal, self.decision.samples(scope), rate, what, target)
+            statistic = parse_statistic(what)
+            assert statistic is not None
+            window = first.given.windows[scope].copy()
+            start, stop = _stretch(statistic, window.size)
+            counted = statistic.base == "zcr"  # six crossings more or less, whatever the signal's range
+            margin = _margin(limit, (0, 60 / MARGIN / (stop - start)) if counted else signal.range)
+            target = limit + sign * margin
+            shaped = _shaped(self._rng(name), signal, stop - start, rate, statistic.base, target)
             if shaped is None:
                 return
-            first = _with_window(first, scope, shaped)
+            window[start:stop] = shaped
+            first = _with_window(first, scope, window)
         elif scope == "context" and what in self.decision.context:
             declared = self.decision.context[what]
             target = limit + sign * _margin(limit, declared.range or (0.0, 1.0))
@@ -151,6 +184,12 @@ def _with_reading(case: GoldenCase, name: str, reading: Reading | None) -> Golde
     return replace(case, given=replace(case.given, context=context))
 
 
+def _stretch(statistic: Statistic, n: int) -> tuple[int, int]:
+    """Where the part of a window of ``n`` samples lies that a statistic is taken of."""
+    j, k = statistic.segment or (1, 1)
+    return (2 * (j - 1) * n + k) // (2 * k), (2 * j * n + k) // (2 * k)
+
+
 def _limits(term: Term) -> tuple[float, ...]:
     single = [x for x in (term.gt, term.ge, term.lt, term.le) if x is not None]
     return (*single, *(term.between or ()))
@@ -179,6 +218,8 @@ def _shaped(
     rng: np.random.Generator, signal: Signal, n: int, rate_hz: float, statistic: str, target: float
 ) -> Array | None:
     """A window whose statistic is near ``target``, as far as the range allows; None where none can be."""
+    if statistic in BANDED or statistic.startswith(OWN):
+        return None
     low, high = signal.range
     noise = rng.standard_normal(n)
     noise = noise - noise.mean()
@@ -201,6 +242,9 @@ def _build(
         x = z * 0.001 * max(abs(target), 1e-3)
         now = {"mean": x.mean(), "min": x.min(), "max": x.max(), "last": x[-1]}[statistic]
         return np.asarray(x + (target - now))
+    if statistic in _QUANTILES:
+        x = z * 0.001 * max(abs(target), 1e-3)
+        return np.asarray(x + (target - np.quantile(x, _QUANTILES[statistic])))
     if z.size == 1:
         return np.array([target]) if statistic == "rms" else None
     if statistic == "rms":
@@ -210,6 +254,9 @@ def _build(
         return middle + z * target
     if statistic == "p2p":
         return middle + z * (target / np.ptp(z))
+    if statistic == "zcr":
+        crossings = np.floor(np.arange(z.size) * target)
+        return middle + 0.01 * max(abs(middle), 1.0) * np.where(crossings % 2 == 0, 1.0, -1.0)
     assert statistic == "slope"
     t = (np.arange(z.size) - (z.size - 1) / 2) / rate_hz
     return np.asarray(middle + target * t)

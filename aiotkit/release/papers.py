@@ -6,15 +6,22 @@ import hashlib
 import uuid
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aiotkit.bundle.interface import Interface
-from aiotkit.core.canonical import JSON, canonical_bytes
+from aiotkit.core.canonical import JSON, canonical_bytes, plain
 from aiotkit.core.conditions import describe
 from aiotkit.core.decision import Branch, Decision
 from aiotkit.core.gates import Gate
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from aiotkit.lab.examples import Examples
+    from aiotkit.release.export import Exported
 
 QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
 #: what took part in building: their versions determine the graph's bytes
@@ -22,10 +29,18 @@ TOOLS = ("aiotkit", "torch", "onnx", "onnxscript", "onnxruntime")
 _NAMESPACE = uuid.UUID("6a4c3b0e-5b0f-5d6e-9c56-0d6f1c1f7a11")
 
 
-def model_card(decision: Decision, interface: Interface) -> bytes:
-    """``card.json``: what decides here, from what, within which limits, and what is not known about it."""
+def model_card(decision: Decision, interface: Interface, learned: Mapping[str, JSON] | None = None) -> bytes:
+    """``card.json``: what decides here, from what, within which limits, and what is not known about it.
+
+    Args:
+        decision: what is decided.
+        interface: of the graph.
+        learned: what ``learned`` says of the model; None without one.
+    """
     kind = "model" if interface.states else "rule only"
     unknown = ["No figures from field data are part of this bundle."]
+    if learned is not None:
+        unknown = _not_known(learned, interface)
     if not interface.states:
         unknown.append("There is no trained model: actions follow the written rule.")
     if decision.costs == "unknown":
@@ -57,7 +72,71 @@ def model_card(decision: Decision, interface: Interface) -> bytes:
         "features": list(interface.features),
         "not_known": unknown,
     }
+    if learned is not None:
+        document["model"] = dict(learned)
+        document["intended_use"] = (
+            f"{decision.question} For each {decision.subject} of site {decision.site.name}, on windows like "
+            "those of training; any other use has not been tried."
+        )
     return canonical_bytes(document)
+
+
+def learned(model: Exported, examples: Examples | None = None) -> dict[str, JSON]:
+    """What a model card says of a model: family, what it reads, margin, figures, what it was learned from.
+
+    Args:
+        model: the exported one.
+        examples: it was trained on.
+    """
+    out: dict[str, JSON] = {
+        "family": model.family,
+        "variant": model.variant,
+        "seed": model.seed,
+        "reads": [*model.columns, *(s for s in model.interface.head_reads if not _among(s, model.columns))],
+        "says_novelty": model.interface.novelty,
+        "parity": dict(model.parity),
+        "margin": model.margin,
+        "notes": list(model.notes),
+        "figures": {name: plain(float(value)) for name, value in sorted(model.figures.items())},
+        "learned_from": None,
+    }
+    if examples is not None:
+        believed = examples.labelled().rows
+        out["learned_from"] = {
+            "digest": examples.digest,
+            "rows": len(examples),
+            "labelled": len(believed),
+            "subjects": int(examples.rows["subject"].nunique()),
+            "labels": _counts(examples.rows["status"]),
+            "states": _counts(believed["state"]),
+            "first_us": int(examples.rows["at_us"].min()) if len(examples) else None,
+            "last_us": int(examples.rows["at_us"].max()) if len(examples) else None,
+        }
+    return out
+
+
+def _among(signal: str, columns: Sequence[str]) -> bool:
+    return any(column.partition(".")[0] == signal for column in columns)
+
+
+def _counts(values: pd.Series) -> dict[str, int]:
+    return {str(name): int(n) for name, n in sorted(values.dropna().value_counts().items())}
+
+
+def _not_known(learned: Mapping[str, JSON], interface: Interface) -> list[str]:
+    origin = learned["learned_from"]
+    if origin is None:
+        return ["The data it was learned from are not named in this bundle."]
+    unknown = []
+    never = [state for state in interface.states if state not in origin["states"]]
+    if never:
+        unknown.append(f"States that never occurred in training: {', '.join(never)}.")
+    if not interface.novelty:
+        unknown.append("It cannot say whether a window is unlike those of training.")
+    apart = origin["rows"] - origin["labelled"]
+    if apart:
+        unknown.append(f"{apart} of {origin['rows']} rows have no state that may be learned from.")
+    return unknown
 
 
 def _rule_line(branch: Branch) -> str:
@@ -120,7 +199,8 @@ def drift_reference(names: Sequence[str], features: NDArray[np.float32], source:
     Args:
         names: of the features.
         features: ``[windows, features]``; windows with a value that is not finite do not count for it.
-        source: where the windows are from: ``golden`` (made up) or ``reference`` (given by the builder).
+        source: where the windows are from: ``golden`` (made up), ``reference`` (given by the builder) or
+            ``training``.
     """
     listed: JSON = {}
     for i, name in enumerate(names):

@@ -211,3 +211,131 @@ def test_T11_what_is_no_graph_is_refused() -> None:
 
     with pytest.raises(BundleError, match="not a valid ONNX graph"):
         audit_graph(b"not a graph")
+
+
+@pytest.fixture(scope="module")
+def with_model() -> Unsigned:
+    """A bundle with a hand-made head, and the examples it is said to be learned from."""
+    from worlds.heads import exported_head, pump_examples
+
+    from aiotkit.release.bundle import build_bundle
+
+    decision = decision_of()
+    examples = pump_examples(decision, windows=True)
+    return build_bundle(decision, release_counter=3, model=exported_head(), reference=examples)
+
+
+def test_a_bundle_with_a_model_verifies_and_decides_by_least_expected_cost(with_model: Unsigned) -> None:
+    """Its golden cases run, and those like training propose what p and the costs say."""
+    trust, keys, _, _ = trust_and_keys()
+    bundle = verify_bundle(with_model.archive(keys), trust, expectation())
+    cases = json.loads(bundle.files["golden.json"])["cases"]
+    assert run_golden(Engine(bundle.files), bundle.files) == len(cases)
+    like = [case for case in cases if case["name"].startswith("training-")]
+    assert len(like) >= 6
+    for case in like:
+        p = case["expected"]["p"]
+        assert abs(p["ok"] + p["worn"] - 1) < 1e-6
+        assert case["expected"]["proposed"] in {"run", "slow", "stop", "ask"}
+
+
+def test_the_model_card_says_what_decides_and_what_it_was_learned_from(with_model: Unsigned) -> None:
+    """Family, columns, figures, parity, the examples' digest and labels by status; and what is not known."""
+    from worlds.heads import COLUMNS, pump_examples
+
+    card = json.loads(with_model.files["card.json"])
+    examples = pump_examples(decision_of(), windows=True)
+    assert card["kind"] == "model"
+    model = card["model"]
+    assert (model["family"], model["variant"], model["seed"]) == ("linear", "float32", 0)
+    assert model["reads"] == list(COLUMNS)
+    assert model["figures"] == {"log_loss": 0.2}
+    assert model["parity"]["label_flips"] == 0
+    origin = model["learned_from"]
+    assert origin["digest"] == examples.digest
+    assert origin["labels"] == {s: int(n) for s, n in examples.rows["status"].value_counts().items()}
+    assert sum(origin["states"].values()) == origin["labelled"] == len(examples.labelled())
+    assert "for each pump of site hall-1" in card["intended_use"].lower()
+    assert any("no state that may be learned from" in line for line in card["not_known"])
+    assert not any("no trained model" in line for line in card["not_known"])
+
+
+def test_the_margin_that_training_measured_goes_into_the_bundle(with_model: Unsigned) -> None:
+    """``policy.json`` and the card hold it, the decision file stays; without one there is no such file."""
+    from dataclasses import replace
+
+    from worlds.heads import exported_head
+
+    from aiotkit.bundle.tuned import POLICY_FILE, Tuned
+    from aiotkit.release.bundle import build_bundle
+
+    assert POLICY_FILE not in with_model.files
+    assert json.loads(with_model.files["card.json"])["model"]["margin"] == 0
+    model = replace(exported_head(), figures={"margin": 120.5})
+    made = build_bundle(decision_of(), release_counter=3, model=model)
+    assert made.files[POLICY_FILE] == Tuned(margin=120.5).canonical()
+    assert json.loads(made.files["card.json"])["model"]["margin"] == 120.5
+    assert made.files["decision.json"] == with_model.files["decision.json"]
+    assert Engine(made.files).decision.policy.margin == 120.5
+    trust, keys, _, _ = trust_and_keys()
+    assert POLICY_FILE in verify_bundle(made.archive(keys), trust, expectation()).files
+
+
+def test_the_card_of_a_model_without_its_examples_says_so() -> None:
+    """Without the examples the card does not pretend to know them, and a state never seen is named."""
+    from worlds.heads import exported_head, pump_examples
+
+    from aiotkit.release.papers import learned, model_card
+
+    decision, model = decision_of(), exported_head()
+    card = json.loads(model_card(decision, model.interface, learned(model)))
+    assert card["not_known"] == ["The data it was learned from are not named in this bundle."]
+    healthy = pump_examples(decision)
+    healthy = healthy.take((healthy.rows["state"] != "worn").to_numpy())
+    card = json.loads(model_card(decision, model.interface, learned(model, healthy)))
+    assert "States that never occurred in training: worn." in card["not_known"]
+
+
+def test_the_drift_reference_of_a_model_is_that_of_its_examples(with_model: Unsigned) -> None:
+    """Every feature of the graph, over the rows of the examples that know it."""
+    from worlds.heads import pump_examples
+
+    examples = pump_examples(decision_of(), windows=True)
+    reference = json.loads(with_model.files["reference.json"])
+    assert reference["source"] == "training"
+    assert list(reference["features"]) == sorted(json.loads(with_model.files["interface.json"])["features"])
+    column = examples.x[:, examples.columns.index("vib.rms")]
+    assert reference["features"]["vib.rms"]["count"] == int(np.isfinite(column).sum())
+    assert reference["features"]["vib.rms"]["mean"] == pytest.approx(np.nanmean(column), rel=1e-6)
+
+
+def test_a_bundle_with_the_same_model_has_the_same_digest_and_a_variant_another(with_model: Unsigned) -> None:
+    """Identity follows from decision, model and examples; a quantized head is another bundle."""
+    from worlds.heads import exported_head, pump_examples
+
+    from aiotkit.release.bundle import build_bundle
+    from aiotkit.release.cases import golden_cases
+    from aiotkit.release.quantize import calibration_of, variants
+
+    decision = decision_of()
+    examples = pump_examples(decision, windows=True)
+    again = build_bundle(decision, release_counter=3, model=exported_head(), reference=examples)
+    assert again.digest == with_model.digest
+    mlp = exported_head("mlp")
+    few = golden_cases(decision)[:3]
+    made = variants(mlp, calibration_of(mlp, examples, seed=1))
+    digests = {
+        build_bundle(decision, release_counter=3, model=v.exported, reference=examples, cases=few).digest
+        for v in made
+    }
+    assert len(digests) == 4
+
+
+def test_a_model_for_another_decision_is_not_packed() -> None:
+    """A model belongs to the very decision file it was trained for."""
+    from worlds.heads import exported_head
+
+    from aiotkit.release.bundle import build_bundle
+
+    with pytest.raises(BundleError, match=r"model 'linear': made for another decision"):
+        build_bundle(decision_of(revision=2), release_counter=1, model=exported_head())

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -86,3 +87,56 @@ def test_large_windows_make_fewer_cases() -> None:
     cases = golden_cases(long)
     assert MIN_CASES - 6 <= len(cases) <= math.ceil(MAX_WINDOW_BYTES / (4 * 80_000)) + MIN_CASES
     assert {case.name for case in cases} >= {"vib.rms-below-3", "vib.rms-above-3", "nan-vib"}
+
+
+def _crossings(x: np.ndarray) -> float:
+    above = x > x.mean()
+    return float((above[1:] != above[:-1]).mean())
+
+
+@pytest.mark.parametrize(
+    ("word", "limit", "part", "measure"),
+    [
+        ("q95", 3.0, (0, 256), lambda x: float(np.quantile(x, 0.95))),
+        ("q05_2of4", 3.0, (64, 128), lambda x: float(np.quantile(x, 0.05))),
+        ("zcr", 0.25, (0, 256), _crossings),
+        ("rms_3of3", 7.0, (171, 256), lambda x: float(np.sqrt(np.square(x).mean()))),
+        ("mean_1of3", 7.0, (0, 85), lambda x: float(x.mean())),
+    ],
+)
+def test_quantiles_crossings_and_parts_of_windows_get_cases_too(
+    word: str, limit: float, part: tuple[int, int], measure: Callable[[np.ndarray], float]
+) -> None:
+    """The statistic of the named part lies a little to either side of the limit; the rest stays ordinary."""
+    rule = [{"when": {"field": f"vib.{word}", "gt": limit}, "do": "slow"}, {"otherwise": "run"}]
+    cases = {c.name: c.given.windows["vib"] for c in golden_cases(decision_of(rule=rule, gates=[]))}
+    below, above = (cases[f"vib.{word}-{side}-{limit:g}"] for side in ("below", "above"))
+    assert 0.8 * limit < measure(below[slice(*part)]) < limit < measure(above[slice(*part)]) < 1.2 * limit
+    if part != (0, 256):
+        rest = np.delete(above, np.arange(*part))
+        assert 1 < rest.std() < 3
+
+
+@pytest.mark.parametrize("word", ["band_3of8", "x_hum", "x_hum_1of2"])
+def test_a_limit_on_a_band_or_an_own_word_makes_no_case_and_no_trouble(word: str) -> None:
+    """What cannot be made without the graph's own transform is left to windows of the caller."""
+    rule = [{"when": {"field": f"vib.{word}", "gt": 1}, "do": "slow"}, {"otherwise": "run"}]
+    names = {case.name for case in golden_cases(decision_of(rule=rule, gates=[], history={}))}
+    assert not any(word in name for name in names)
+    assert "ordinary-0" in names
+
+
+def test_a_model_gets_cases_of_all_its_context() -> None:
+    """Every word, both ends of every number and nothing at all, each with a past; a rule's cases stay."""
+    plain, more = golden_cases(DECISION), golden_cases(DECISION, model=True)
+    assert [case.name for case in more[: len(plain)]] == [case.name for case in plain]
+    added = {case.name: case for case in more[len(plain) :]}
+    assert added["context-unknown"].given.context == {}
+    assert {
+        added[f"context-mode-is-{w}"].given.context["mode"].value for w in ("production", "cleaning")
+    } == {
+        "production",
+        "cleaning",
+    }
+    assert [added[f"context-load-{e}"].given.context["load"].value for e in ("lowest", "highest")] == [0, 200]
+    assert all(case.after == "ordinary-3" for case in added.values())

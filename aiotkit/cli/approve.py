@@ -1,0 +1,86 @@
+"""``aiotkit approve``: sign that a candidate may be released."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from aiotkit.cli.run import DEFAULT_WORK, JsonOption, StoreOption, WorkOption, said_by, warn_unauthenticated
+
+if TYPE_CHECKING:
+    from aiotkit.release.approve import Verdict, Wish
+
+_HELP = """State that a candidate may be released: exactly this bundle, on exactly this evidence.
+
+The statement is signed with your approval key, which the trust file must name (aiotkit keys trust
+--approval). Without --key it is single user mode: nobody proves anything, and it says so everywhere.
+
+\b
+Examples:
+  aiotkit approve pump --key ann.pem --note "looked at the report, slices are fine"
+  aiotkit approve pump --version 4 --key ann.pem --until 2026-12-31T00:00:00Z --pilot hall-1
+"""
+
+IdArgument = Annotated[str, typer.Argument(help="Id of the decision.")]
+VersionOption = Annotated[int | None, typer.Option(min=1, help="Of the candidate (the newest).")]
+KeyOption = Annotated[Path | None, typer.Option(help="Approval key (PEM); without: single user mode.")]
+ByOption = Annotated[str | None, typer.Option(help="Your name (the name you are logged in by).")]
+NoteOption = Annotated[str, typer.Option(help="Why.")]
+
+
+def command(
+    decision_id: IdArgument,
+    version: VersionOption = None,
+    key: KeyOption = None,
+    note: NoteOption = "",
+    by: ByOption = None,
+    until: Annotated[str | None, typer.Option(help="Ends then (ISO 8601 with offset).")] = None,
+    pilot: Annotated[str | None, typer.Option(help="Only for this group of devices.")] = None,
+    despite_gates: Annotated[
+        bool, typer.Option("--despite-gates", help="Although its gates refused it; needs --note.")
+    ] = False,
+    work: WorkOption = DEFAULT_WORK,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Approve a candidate."""
+    from aiotkit.lab.instants import moment_us
+    from aiotkit.release.approve import Conditions, Wish
+
+    conditions = Conditions(expires_us=None if until is None else moment_us(until), pilot=pilot)
+    wish = Wish("approved", by or said_by(), note, conditions, despite_gates)
+    state(decision_id, version, wish, key, store or str(work), as_json)
+
+
+def state(
+    decision_id: str, version: int | None, wish: Wish, key: Path | None, store: str, as_json: bool
+) -> None:
+    """Make a statement about a candidate and say what it says."""
+    import time
+
+    from aiotkit.bundle.keys import SigningKey
+    from aiotkit.cli.output import say
+    from aiotkit.release.approve import KeyApprover, SingleUser, decide
+    from aiotkit.release.registry import Registry
+    from aiotkit.release.store import tracking_uri
+
+    approver = SingleUser() if key is None else KeyApprover(SigningKey.load(key))
+    registry = Registry(tracking_uri(store))
+    found = registry.version(decision_id, version)
+    made = decide(registry, found, wish, approver, at_us=time.time_ns() // 1000)
+    if not made.authenticated:
+        warn_unauthenticated()
+    data = made.model_dump(mode="json") | {"authenticated": made.authenticated}
+    verdict: Verdict = made.verdict
+    words = f"{decision_id} version {found.number}: {verdict} by {made.by} ({made.authentication})"
+    words += f"\nbundle   {made.bundle}\nevidence {made.evidence}"
+    if verdict == "approved":
+        words += (
+            f"\nnext: aiotkit run release {decision_id} --version {found.number} --trust … --key … --to …"
+        )
+    say(data, words, as_json)
+
+
+command.__doc__ = _HELP

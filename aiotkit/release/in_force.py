@@ -1,0 +1,147 @@
+"""What the written rule, and the bundle now in force, would have proposed on rows of examples.
+
+They are run on what the rows hold (features, history, context), so that candidate, rule and champion are
+compared on the same rows. Gates are left out for all of them alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from aiotkit.bundle.interface import CONTEXT, FEATURES, HISTORY, PROBABILITIES, parse_interface
+from aiotkit.bundle.tuned import with_policy
+from aiotkit.core.conditions import TermMemory, fields
+from aiotkit.core.decision import Decision, parse_decision
+from aiotkit.core.errors import DataError
+from aiotkit.core.features import NOVELTY
+from aiotkit.core.policy import Rule
+from aiotkit.lab.examples import Examples
+from aiotkit.lab.judge import actions_of
+from aiotkit.release.parity import open_session, run_graph
+
+Names = NDArray[np.object_]
+
+
+def rule_actions(examples: Examples, decision: Decision) -> Names:
+    """The rule's proposal for each row, run in order of time through each subject; doubt is ``recovery``.
+
+    Args:
+        examples: rows sorted by subject and time, with every field the rule reads among their columns.
+        decision: whose rule.
+
+    Returns:
+        ``[rows]`` names of actions.
+
+    Raises:
+        DataError: a column that the rule reads is missing.
+    """
+    rule = Rule(decision.rule)
+    values = _fields(examples, decision, sorted({f for b in decision.rule if b.when for f in fields(b.when)}))
+    out = np.empty(len(examples), dtype=object)
+    before: str | None = None
+    memory: Mapping[str, TermMemory] = {}
+    instants = zip(examples.rows["subject"], examples.rows["at_us"], strict=True)
+    for i, (subject, at_us) in enumerate(instants):
+        held: Mapping[str, TermMemory] = memory if subject == before else {}
+        known = {name: column[i] for name, column in values.items() if column[i] is not None}
+        proposal = rule.propose(known, held, at_us / 1e6)
+        out[i] = proposal.action or decision.recovery
+        before, memory = subject, proposal.memory
+    return out
+
+
+def _fields(examples: Examples, decision: Decision, names: Sequence[str]) -> dict[str, list[object]]:
+    """Field -> its value in each row (None = not known); choices as words again."""
+    out: dict[str, list[object]] = {}
+    for name in names:
+        declared = (
+            decision.context.get(name.removeprefix("context.")) if name.startswith("context.") else None
+        )
+        if declared is not None and declared.values is not None:
+            hot = examples.with_columns([f"{name}={value}" for value in declared.values]).x
+            at = np.where((hot == 1).any(axis=1), hot.argmax(axis=1), -1)
+            out[name] = [None if k < 0 else declared.values[k] for k in at]
+        elif name == NOVELTY or name.startswith("p."):
+            out[name] = [None] * len(examples)
+        else:
+            column = examples.with_columns([name]).x[:, 0]
+            out[name] = [float(v) if np.isfinite(v) else None for v in column]
+    return out
+
+
+def champion_features(files: Mapping[str, bytes]) -> tuple[str, ...]:
+    """The features a bundle reads: they must be among the examples' columns for it to be compared."""
+    return parse_interface(files["interface.json"]).features
+
+
+def champion_actions(files: Mapping[str, bytes], examples: Examples, decision: Decision) -> Names:
+    """What the bundle in force would propose for each row, with its margin, at the costs declared now.
+
+    Args:
+        files: of the bundle.
+        examples: with the columns it reads, and windows where its head reads them raw.
+        decision: as it is now.
+
+    Returns:
+        ``[rows]`` names of actions, or ``ask``.
+
+    Raises:
+        DataError: it knows other states or actions, or reads what the rows do not hold.
+    """
+    theirs = parse_decision(_json(files["decision.json"]), "decision.json")
+    if set(theirs.states) != set(decision.states) or set(theirs.actions) != set(decision.actions):
+        raise DataError(
+            "the champion cannot be compared",
+            expected=f"states {sorted(decision.states)}, actions {sorted(decision.actions)}",
+            found=f"states {sorted(theirs.states)}, actions {sorted(theirs.actions)}",
+        )
+    interface = parse_interface(files["interface.json"])
+    if not interface.states or isinstance(decision.costs, str):
+        return rule_actions(examples, theirs)
+    given = {
+        FEATURES: interface.features,
+        HISTORY: interface.history_inputs,
+        CONTEXT: interface.context_inputs,
+    }
+    feeds = {k: examples.with_columns(v).x for k, v in given.items() if v}
+    feeds |= {k: np.asarray(w, dtype=np.float32) for k, w in examples.windows.items()}
+    head = head_of(files["graph.onnx"])
+    missing = {i.name for i in onnx.load_from_string(head).graph.input} - set(feeds)
+    if missing:
+        raise DataError("the champion reads raw windows", found=f"none of {', '.join(sorted(missing))}")
+    found = run_graph(open_session(head, "champion"), feeds, "champion")
+    order = [interface.states.index(state) for state in decision.states]
+    return actions_of(found[PROBABILITIES][:, order], with_policy(decision, files), found.get(NOVELTY))
+
+
+def head_of(graph: bytes) -> bytes:
+    """The part of a bundle's graph that follows its features: from features, history and context to ``p``."""
+    model = onnx.load_from_string(graph)
+    given = [i.name for i in model.graph.input] + [FEATURES]
+    outputs = [o.name for o in model.graph.output if o.name != FEATURES]
+    part = onnx.utils.Extractor(model).extract_model(given, outputs)
+    read = {name for node in part.graph.node for name in node.input}
+    kept = [i for i in part.graph.input if i.name in read]
+    del part.graph.input[:]
+    part.graph.input.extend(kept)
+    data: bytes = part.SerializeToString(deterministic=True)
+    return data
+
+
+def _json(data: bytes) -> dict[str, object]:
+    import json
+
+    return dict(json.loads(data))
+
+
+def champion_reads(files: Mapping[str, bytes]) -> tuple[str, ...]:
+    """The signals whose raw windows a bundle's head reads; none for most."""
+    interface = parse_interface(files["interface.json"])
+    if not interface.states:
+        return ()
+    given = {i.name for i in onnx.load_from_string(head_of(files["graph.onnx"])).graph.input}
+    return tuple(sorted(given & set(interface.inputs)))

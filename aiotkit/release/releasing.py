@@ -1,0 +1,124 @@
+"""Releasing an approved candidate: signed, published, and made the champion that later ones must beat."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from aiotkit.bundle.keys import SigningKey
+from aiotkit.core.canonical import canonical_bytes, digest
+from aiotkit.release.approve import Standing, require_approval
+from aiotkit.release.pipeline import notebook, stage_run
+from aiotkit.release.publish import Index, is_published, read_index
+from aiotkit.release.registry import Registry, Version
+from aiotkit.release.release_steps import read_trust
+from aiotkit.release.runner import Scalar
+from aiotkit.release.stages import Done, Progress, Stage, only_run, run_stage
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is to be released.
+
+    Attributes:
+        decision_id: what it decides.
+        version: of the candidate; None = the newest.
+        store: tracking URI of the MLflow store.
+        trust: the trust file: who may approve, and whose signatures devices want.
+        keys: files of the release keys.
+        folder: the release folder.
+        work: folder of all pipelines; this one works in ``work/release/<decision id>``.
+        in_process: call functions instead of running notebooks.
+    """
+
+    decision_id: str
+    version: int | None
+    store: str
+    trust: Path
+    keys: Sequence[Path]
+    folder: Path
+    work: Path
+    in_process: bool = False
+
+
+@dataclass(frozen=True)
+class Released:
+    """What was released: ``status`` is ``released``, or ``unchanged`` when it was out already."""
+
+    status: str
+    version: Version
+    standing: Standing
+    index: Index
+    stages: Sequence[Done]
+
+
+def release(asked: Asked, progress: Progress = lambda _stage, _share: None) -> Released:
+    """Sign what was approved, publish it, and move the alias ``champion``.
+
+    Whether it is approved is asked each time, also when nothing else has changed.
+
+    Raises:
+        ApprovalError: it is not approved, not by whom it must be, or not any more.
+        RollbackRefused: a newer release is out.
+        Busy: another run releases this decision from this folder.
+    """
+    work = asked.work / "release" / asked.decision_id
+    with only_run(work, f"releasing '{asked.decision_id}'"):
+        progress("asking the registry", 0.0)
+        registry = Registry(asked.store)
+        version = registry.version(asked.decision_id, asked.version)
+        trust = read_trust(asked.trust)
+        standing = require_approval(registry, version, trust, now_us=time.time_ns() // 1000)
+        if not is_published(asked.folder, asked.decision_id, version.bundle):
+            shutil.rmtree(work / "published", ignore_errors=True)  # whatever was done before, it is not out
+        done: list[Done] = []
+        for stage in _stages(asked, version, standing, work):
+            progress(stage.name, (1 + len(done)) / 3)
+            done.append(run_stage(stage, work, in_process=asked.in_process))
+        if not version.champion:
+            registry.set_champion(version)
+        index = read_index(asked.folder, asked.decision_id)
+        status = "unchanged" if all(d.status == "unchanged" for d in done) else "released"
+        if status == "released":
+            _record(registry, asked.decision_id, done, work)
+        progress(status, 1.0)
+        return Released(status, registry.version(asked.decision_id, version.number), standing, index, done)
+
+
+def _stages(asked: Asked, version: Version, standing: Standing, work: Path) -> list[Stage]:
+    named: dict[str, Scalar] = {
+        "store": asked.store,
+        "decision_id": asked.decision_id,
+        "version": version.number,
+    }
+    key_ids = sorted(SigningKey.load(path).public.key_id for path in asked.keys)
+    return [
+        Stage(
+            "10_bundle",
+            notebook("release", "10_bundle"),
+            "aiotkit.release.release_steps:bundle",
+            "bundled",
+            reads={"trust": asked.trust},
+            given={"bundle": version.bundle, "approval": standing.digest, "keys": ",".join(key_ids)},
+            uncounted=named | {"keys": ",".join(str(path.resolve()) for path in asked.keys)},
+        ),
+        Stage(
+            "20_publish",
+            notebook("release", "20_publish"),
+            "aiotkit.release.release_steps:publish",
+            "published",
+            reads={"bundled": work / "bundled"},
+            given={"folder": str(asked.folder.resolve())},
+            uncounted=named | {"folder": str(asked.folder.resolve())},
+        ),
+    ]
+
+
+def _record(registry: Registry, decision_id: str, done: Sequence[Done], work: Path) -> None:
+    identity = digest(canonical_bytes([d.fingerprint for d in done]))
+    runs = [stage_run(d, work) for d in done]
+    run = registry.record(decision_id, f"release {decision_id} {identity[7:15]}", runs, pipeline=identity)
+    registry.close(run)

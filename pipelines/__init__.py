@@ -1,0 +1,1 @@
+"""The numbered notebooks of retraining and release, with their default parameters: data, no code."""

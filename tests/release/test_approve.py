@@ -1,0 +1,247 @@
+"""Approvals are statements about digests: who may make them, and what they are worth at release."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("mlflow")
+pytestmark = [pytest.mark.desk, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
+
+from worlds.bundles import DECISION_ID, signing_key  # noqa: E402
+from worlds.candidates import NOW_US, approval_trust, registered  # noqa: E402
+
+from aiotkit.bundle.sign import OPERATOR_TYPE, add_signature, open_envelope, parse_envelope, sign  # noqa: E402
+from aiotkit.core.canonical import digest  # noqa: E402
+from aiotkit.core.errors import BundleError, DataError, SignatureError  # noqa: E402
+from aiotkit.release.approve import (  # noqa: E402
+    APPROVAL_TYPE,
+    UNAUTHENTICATED,
+    ApprovalError,
+    Approver,
+    Conditions,
+    KeyApprover,
+    SingleUser,
+    Standing,
+    Wish,
+    decide,
+    require_approval,
+    standing,
+)
+from aiotkit.release.registry import Registry, Version  # noqa: E402
+from aiotkit.release.store import store_uri  # noqa: E402
+
+LEAD, OTHER = signing_key("lead"), signing_key("other")
+TRUST = approval_trust(LEAD.public)
+APPROVE, REJECT = Wish("approved", "Ann", "looks right"), Wish("rejected", "Ann", "smells")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with two candidates; gates refused the second. Copied for each test."""
+    folder = tmp_path_factory.mktemp("made") / "store"
+    registry = Registry(store_uri(folder))
+    registered(registry, 1)
+    registered(registry, 2, refused=("leaks", "beats_rule"))
+    return folder
+
+
+class Desk:
+    """One decision's newest passing candidate in a store of its own, and a clock."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.registry = folder, Registry(store_uri(folder))
+        self.now_us = NOW_US
+
+    def version(self, number: int = 1) -> Version:
+        return self.registry.version(DECISION_ID, number)
+
+    def decide(self, wish: Wish = APPROVE, by: Approver | None = None, number: int = 1) -> Any:
+        self.now_us += 1_000_000
+        approver = by or KeyApprover(LEAD)
+        return decide(self.registry, self.version(number), wish, approver, at_us=self.now_us)
+
+    def standing(self, trust: Any = TRUST, number: int = 1) -> Standing:
+        version = self.version(number)
+        return standing(version, self.registry.statements(version), trust, now_us=self.now_us)
+
+    def keep(self, data: bytes, number: int = 1) -> None:
+        """Put a statement into the store as an attacker could."""
+        self.registry.keep_statement(self.version(number), data, f"approved statement {digest(data)}")
+
+
+@pytest.fixture
+def desk(made: Path, tmp_path: Path) -> Desk:
+    """A fresh copy (artefacts stay where they were first: their addresses in the database are absolute)."""
+    desk = Desk(Path(shutil.copytree(made, tmp_path / "store")))
+    for number in (1, 2):
+        run = desk.version(number).run_id
+        shutil.rmtree(next(made.rglob(f"{run}/artifacts")) / "approvals", ignore_errors=True)
+    return desk
+
+
+def test_what_the_lead_signed_may_be_released(desk: Desk) -> None:
+    """A signed approval of exactly these digests stands, says by whom, and the tag shows it."""
+    assert desk.standing().words == "nobody has approved it"
+    statement = desk.decide()
+    found = desk.standing()
+    assert (found.approved, found.authenticated) == (True, True)
+    assert found.words == "approved by Ann at 2027-01-15 08:00:01 UTC"
+    assert statement.authentication == f"key {LEAD.public.key_id}"
+    tag = desk.version().approval
+    assert tag.startswith("approved by Ann at 2027-01-15")
+    assert tag.endswith(found.digest)
+    assert require_approval(desk.registry, desk.version(), TRUST, now_us=desk.now_us) == found
+
+
+def test_an_approval_by_another_key_is_worth_nothing(desk: Desk) -> None:
+    """A key that the trust file does not give the role is refused, however good its signature."""
+    desk.decide(by=KeyApprover(OTHER))
+    found = desk.standing()
+    assert not found.approved
+    assert "1 of 1 trusted keys; found 0" in found.words
+    with pytest.raises(ApprovalError, match="version 1 may not be released; found role 'approval'"):
+        require_approval(desk.registry, desk.version(), TRUST, now_us=desk.now_us)
+
+
+def test_two_leads_where_two_are_needed(desk: Desk) -> None:
+    """A threshold of two is not reached by one signature."""
+    trust = approval_trust(LEAD.public, OTHER.public, threshold=2)
+    desk.decide()
+    assert "2 of 2 trusted keys; found 1" in desk.standing(trust).words
+    (data,) = desk.registry.statements(desk.version()).values()
+    both = add_signature(parse_envelope(data), OTHER).to_bytes()
+    for path in _kept(desk):
+        path.unlink()
+    desk.keep(both)
+    assert desk.standing(trust).approved
+
+
+def test_an_approval_of_other_digests_is_worth_nothing(desk: Desk) -> None:
+    """A valid statement about another candidate, moved here, does not release this one."""
+    desk.decide(dataclasses.replace(APPROVE, despite_gates=True), number=2)
+    (data,) = desk.registry.statements(desk.version(2)).values()
+    desk.keep(data)
+    assert desk.standing().words == "the statement is about another bundle or other evidence"
+
+
+def test_a_later_rejection_wins(desk: Desk) -> None:
+    """Revocation is a statement like any other, and so is approving again."""
+    desk.decide()
+    desk.decide(REJECT)
+    assert "rejected by Ann" in desk.standing().words
+    assert "smells" in desk.standing().words
+    assert not desk.standing().approved
+    desk.decide()
+    assert desk.standing().approved
+
+
+def test_a_removed_rejection_is_noticed(desk: Desk) -> None:
+    """The tag names the newest statement, and each names the one before it: none can be taken away."""
+    desk.decide()
+    desk.decide(REJECT)
+    last = digest(desk.registry.statements(desk.version())[desk.standing().digest])
+    first = next(d for d in desk.registry.statements(desk.version()) if d != last)
+    aside = desk.folder / "aside"
+    _file(desk, last).rename(aside)
+    assert "the tag aiot.approval names another statement" in desk.standing().words
+    aside.rename(_file(desk, last, there=False))
+    _file(desk, first).unlink()
+    assert "one that others build on is gone" in desk.standing().words
+
+
+def test_a_forked_record_is_refused(desk: Desk) -> None:
+    """Two statements that follow the same one: whoever put the second there cannot choose which counts."""
+    statement = desk.decide(REJECT)
+    forged = statement.model_copy(update={"verdict": "approved", "at_us": NOW_US + 9_000_000})
+    desk.keep(sign(APPROVAL_TYPE, forged.canonical(), [LEAD]).to_bytes())
+    assert "somebody forked the record" in desk.standing().words
+
+
+def test_an_approval_ends_when_it_said(desk: Desk) -> None:
+    """One that has expired does not release, and one that would have expired is not made."""
+    desk.decide(
+        dataclasses.replace(APPROVE, conditions=Conditions(expires_us=NOW_US + 60_000_000, pilot="hall 1"))
+    )
+    assert desk.standing().approved
+    desk.now_us = NOW_US + 60_000_000
+    assert desk.standing().words == "the approval expired at 2027-01-15 08:01:00 UTC"
+    with pytest.raises(DataError, match="would have expired already"):
+        desk.decide(dataclasses.replace(APPROVE, conditions=Conditions(expires_us=NOW_US)))
+
+
+def test_single_user_mode_says_that_it_proves_nothing(desk: Desk) -> None:
+    """Statement and tag say unauthenticated; it stands only where nobody was given the role."""
+    statement = desk.decide(by=SingleUser())
+    assert statement.authentication == "none: single user mode"
+    assert UNAUTHENTICATED in desk.version().approval
+    nobody = desk.standing(None)
+    assert (nobody.approved, nobody.authenticated) == (True, False)
+    assert UNAUTHENTICATED in nobody.words
+    assert not desk.standing(TRUST).approved
+    assert "not signed, but trust.json names approval keys" in desk.standing(TRUST).words
+
+
+def test_gates_are_overruled_only_on_purpose_and_with_a_reason(desk: Desk) -> None:
+    """A refused candidate needs --despite-gates and a note; the statement and the tag name the gates."""
+    with pytest.raises(ApprovalError, match=r"refused it \(beats_rule, leaks\).*--despite-gates"):
+        desk.decide(number=2)
+    with pytest.raises(ApprovalError, match="needs a reason"):
+        desk.decide(Wish("approved", "Ann", " ", despite_gates=True), number=2)
+    assert desk.registry.statements(desk.version(2)) == {}
+    assert desk.version(2).approval == ""
+    statement = desk.decide(dataclasses.replace(APPROVE, despite_gates=True), number=2)
+    assert statement.despite_gates == ("beats_rule", "leaks")
+    assert "DESPITE GATES beats_rule, leaks" in desk.version(2).approval
+    assert desk.standing(number=2).approved
+
+
+def test_the_evidence_says_what_gates_said_not_the_tag(desk: Desk) -> None:
+    """Writing 'passed' into a tag opens nothing."""
+    desk.registry._client.set_model_version_tag(DECISION_ID, "2", "aiot.gates", "passed")
+    with pytest.raises(ApprovalError, match="its gates refused it"):
+        desk.decide(number=2)
+
+
+def test_files_that_differ_from_their_digests_cannot_be_approved(desk: Desk) -> None:
+    """What would be approved is fetched and checked first."""
+    desk.registry._client.set_model_version_tag(
+        DECISION_ID, "1", "aiot.evidence_digest", "sha256:" + "0" * 64
+    )
+    with pytest.raises(BundleError, match="its evidence is not what was registered"):
+        desk.decide()
+
+
+def test_a_statement_that_was_altered_is_refused(desk: Desk) -> None:
+    """The signature covers every word of it."""
+    desk.decide()
+    (data,) = desk.registry.statements(desk.version()).values()
+    envelope = parse_envelope(data)
+    altered = dataclasses.replace(envelope, payload=envelope.payload.replace(b"Ann", b"Bob")).to_bytes()
+    for path in _kept(desk):
+        path.unlink()
+    desk.keep(altered)
+    assert "does not fit what is signed" in desk.standing().words
+    with pytest.raises(SignatureError, match="payload type"):
+        open_envelope(parse_envelope(data), TRUST, "approval", OPERATOR_TYPE)
+
+
+def test_somebody_must_be_named(desk: Desk) -> None:
+    """An approval by nobody is none."""
+    with pytest.raises(DataError, match="nobody is named"):
+        desk.decide(Wish("approved", "  "))
+
+
+def _kept(desk: Desk) -> list[Path]:
+    path = desk.registry._client.get_run(desk.version().run_id).info.artifact_uri
+    return list(Path(path.removeprefix("file://"), "approvals").iterdir())
+
+
+def _file(desk: Desk, name: str, *, there: bool = True) -> Path:
+    path = _kept(desk)[0].with_name(f"{name.removeprefix('sha256:')}.dsse.json")
+    assert path.exists() is there
+    return path
