@@ -147,13 +147,14 @@ def reference_figure(table: pd.DataFrame, *, most: int = 14) -> Plot:
     title = "How usual was what it saw?"
     figure, (ax,) = canvas(title, height=1.6 + 0.27 * max(1, len(shown)))
     apart = shown["apart"].to_numpy(float)
-    clipped = np.clip(np.where(np.isnan(apart), 0.0, apart), -_MOST_APART, _MOST_APART)
+    room = float(np.clip(1.1 * np.nanmax(np.abs(apart), initial=0.0), 1.6, _MOST_APART))
+    clipped = np.clip(np.where(np.isnan(apart), 0.0, apart), -room, room)
     ax.axvspan(-1, 1, color=_OTHER, alpha=0.6, lw=0, label="nine in ten windows of training")
     ax.axvline(0, color=FAINT, lw=1)
     for i, (at, far) in enumerate(zip(clipped, apart, strict=True)):
         colour = FAINT if np.isnan(far) else COLOURS[1] if abs(far) > 1 else COLOURS[0]
         ax.plot([0, at], [i, i], color=colour, lw=1.4)
-        marker = "x" if np.isnan(far) else "o" if abs(far) <= _MOST_APART else (">" if far > 0 else "<")
+        marker = "x" if np.isnan(far) else "o" if abs(far) <= room else (">" if far > 0 else "<")
         ax.plot(at, i, marker, color=colour, ms=6)
     values = [
         f"{n}  {'not known' if np.isnan(v) else f'{v:.4g}'}"
@@ -161,7 +162,7 @@ def reference_figure(table: pd.DataFrame, *, most: int = 14) -> Plot:
     ]
     ax.set_yticks(range(len(shown)), values)
     ax.set_ylim(len(shown) - 0.4, -0.6)
-    ax.set_xlim(-_MOST_APART * 1.06, _MOST_APART * 1.06)
+    ax.set_xlim(-room * 1.06, room * 1.06)
     ax.grid(axis="y", visible=False)
     ax.set_xlabel("distance from the median of training (1 = the 5 % or 95 % level on that side)")
     figure.legend(loc="outside lower center", frameon=False, fontsize=8.5)
@@ -185,7 +186,7 @@ def sweep_figure(table: pd.DataFrame, decision: Decision) -> Plot:
     words = isinstance(table["value"].iloc[0], str)
     x = np.arange(len(table)) if words else table["value"].to_numpy(float)
     signal = field in decision.signals
-    title = f"What if {field} had been {'weaker or stronger' if signal else 'something else'}?"
+    title = f"What if {field} had been {'smaller or larger' if signal else 'something else'}?"
     figure, (top, middle, strip) = canvas(title, width=8, height=5.2, ratios=(4, 4, 1))
     look = {"marker": "o", "ms": 6, "lw": 0} if words else {"lw": 1.8}
     panels = (("p.", decision.states, top), ("cost.", decision.actions, middle))

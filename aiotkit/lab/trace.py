@@ -96,6 +96,21 @@ class Trace:
         return input_from_json(self.given, self.windows)
 
 
+def parse_key(name: str) -> tuple[str, str, int]:
+    """Device, journal and sequence number out of one word.
+
+    >>> parse_key("edge-01/journal/42")
+    ('edge-01', 'journal', 42)
+    """
+    device, _, rest = name.partition("/")
+    journal, _, seq = rest.rpartition("/")
+    if not (device and journal and seq.isdecimal()):
+        raise DataError(
+            f"decision '{name}'", expected="device/journal/number, such as edge-01/sample/42", found=name
+        )
+    return device, journal, int(seq)
+
+
 def read_trace(lake: Lake, device: str, journal_id: str, seq: int) -> Trace:
     """One decision out of a lake.
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,10 @@ from aiotkit.lab.journal import decisions_frame
 from aiotkit.lab.labels import INSPECTION
 from aiotkit.lab.outcomes import import_outcomes, resolve
 from aiotkit.lake.lake import Lake
-from aiotkit.loop.arms import ARMS, ArmsResult, subject_name
 from aiotkit.loop.maintenance import Report
 from aiotkit.loop.setting import Place
+from aiotkit.loop.twin import subject_name
+from aiotkit.loop.wear import Array
 
 DAY_US = 86_400_000_000
 #: the policies of the summary, in its order
@@ -71,25 +72,32 @@ def reports_frame(reports: Iterable[Report]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def import_reports(
-    place: Place, lake: Lake, decision: Decision, reports: Iterable[Report], end_us: int
-) -> pd.DataFrame:
-    """Import what was written down, one file for each day on which it became known.
+@dataclass
+class Outcomes:
+    """What people wrote down, on its way into the lake: what is new, a file for each day it became known on.
 
-    Returns:
-        All rows, as they lie in ``outcomes/day-….csv``.
+    ``frame`` has all that was imported so far; the files lie in ``outcomes/day-….csv``.
     """
-    frame = reports_frame(reports)
-    folder = place.root / "outcomes"
-    folder.mkdir(exist_ok=True)
-    if frame.empty:
-        return frame
-    for day, rows in frame.groupby(frame["reported_at"].dt.floor("D")):
-        path = folder / f"day-{pd.Timestamp(str(day)).date()}.csv"
-        rows.to_csv(path, index=False)
-        known_us = int(pd.Timestamp(str(day)).value // 1000) + DAY_US
-        import_outcomes(lake, path, decision, imported_us=min(known_us, max(end_us, known_us)))
-    return frame
+
+    place: Place
+    decision: Decision
+    frame: pd.DataFrame = field(default_factory=lambda: reports_frame(()))
+
+    def take(self, lake: Lake, reports: Iterable[Report], now_us: int, *, all_of_it: bool = False) -> int:
+        """Import what became known before today (``all_of_it``: until now); gives how many there were."""
+        until_us = now_us + 1 if all_of_it else now_us // DAY_US * DAY_US
+        held = set(self.frame["provenance"])
+        found = reports_frame(r for r in reports if r.known_us < until_us and r.id not in held)
+        folder = self.place.root / "outcomes"
+        folder.mkdir(exist_ok=True)
+        for day, rows in found.groupby(found["reported_at"].dt.floor("D")) if len(found) else ():
+            path = folder / f"day-{pd.Timestamp(str(day)).date()}.csv"
+            rows.to_csv(path, index=False)
+            known_us = int(pd.Timestamp(str(day)).value // 1000) + DAY_US
+            import_outcomes(lake, path, self.decision, imported_us=known_us)
+        if len(found):
+            self.frame = pd.concat([self.frame, found], ignore_index=True) if len(self.frame) else found
+        return len(found)
 
 
 def label_counts(labels: pd.DataFrame) -> dict[str, int]:
@@ -98,29 +106,41 @@ def label_counts(labels: pd.DataFrame) -> dict[str, int]:
     return {s: int(counts.get(s, 0)) for s in ("mature", "pending", "censored", "verified", "unlabelled")}
 
 
-def books(lake: Lake, decision_id: str, credited: set[tuple[str, int]], devices: Iterable[str]) -> Books:
-    """Compare what devices said they had handled with what lies in the lake.
+def records(lake: Lake, decision_id: str) -> pd.DataFrame:
+    """Every decision record that lies in the lake, duplicates too.
 
-    Args:
-        lake: where everything should be.
-        decision_id: whose decisions count.
-        credited: (device, window end in µs) of every packet that a device gave credit for.
-        devices: all that ever decided.
+    Columns ``device``, ``journal_id``, ``seq``, ``bundle``, ``window_end_us``, ``decide_us`` (how long it
+    took, wall clock).
     """
     columns = ["device", "journal_id", "seq", "payload"]
     where = [("type", "=", "DECISION"), ("decision_id", "=", decision_id)]
     rows = lake.read("decisions", columns=columns, where=where).to_pandas()
+    said = [json.loads(payload) for payload in rows["payload"]]
+    found: pd.DataFrame = rows.drop(columns="payload").assign(
+        bundle=[one["bundle"] for one in said],
+        window_end_us=[one["in"]["window_end_us"] for one in said],
+        decide_us=[float(one["timing"]["decide_us"]) for one in said],
+    )
+    return found
+
+
+def books(lake: Lake, rows: pd.DataFrame, credited: set[tuple[str, int]], devices: Iterable[str]) -> Books:
+    """Compare what devices said they had handled with what lies in the lake.
+
+    Args:
+        lake: where everything should be.
+        rows: ``records`` of the decision that counts.
+        credited: (device, window end in µs) of every packet that a device gave credit for.
+        devices: all that ever decided.
+    """
     duplicates = int(rows.duplicated(["device", "journal_id", "seq"]).sum())
-    here = {
-        (device, json.loads(payload)["in"]["window_end_us"])
-        for device, payload in zip(rows["device"], rows["payload"], strict=True)
-    }
-    records = sum((balance(lake, device) for device in devices), Balance())
+    here = set(zip(rows["device"], rows["window_end_us"], strict=True))
+    told = sum((balance(lake, device) for device in devices), Balance())
     gaps = gap_decisions(lake)
     missing = len(credited - here)
     lost = max(0, missing - gaps)
     delivered = len(rows) - duplicates
-    return Books(delivered + gaps + lost, delivered, gaps, lost, duplicates, records)
+    return Books(delivered + gaps + lost, delivered, gaps, lost, duplicates, told)
 
 
 def gap_decisions(lake: Lake) -> int:
@@ -146,38 +166,36 @@ def replay(place: Place, bundles: Iterable[Path]) -> dict[str, Any]:
     return said
 
 
-def ledgers(field_money: np.ndarray[Any, np.dtype[np.float64]], arms: ArmsResult) -> dict[str, pd.DataFrame]:
-    """Money by policy: the devices' own as ``rule``, every other arm, and the rule in process as a check."""
-    machines, days = field_money.shape
-    field = pd.DataFrame(
+def ledgers(policies: Mapping[str, Array]) -> dict[str, pd.DataFrame]:
+    """Money ``[machines, days]`` of each policy as a ledger."""
+    return {name: ledger(values) for name, values in policies.items()}
+
+
+def ledger(money: Array, first_day: int = 0) -> pd.DataFrame:
+    """Money ``[machines, days]`` as ``lab.evaluate`` reads it."""
+    machines, days = money.shape
+    return pd.DataFrame(
         {
             "subject": np.repeat([subject_name(m) for m in range(machines)], days),
-            "day": np.tile(np.arange(days), machines),
-            "money": field_money.reshape(-1),
+            "day": np.tile(np.arange(first_day, first_day + days), machines),
+            "money": money.reshape(-1),
         }
     )
-    by_arm = {
-        arm: arms.money.loc[arms.money["arm"] == arm, ["subject", "day", "money"]].reset_index(drop=True)
-        for arm in ARMS
-    }
-    return by_arm | {"rule": field, "rule_in_process": by_arm["rule"]}
 
 
 def money(
-    by_policy: dict[str, pd.DataFrame], decision: Decision, seed: int
+    by_policy: Mapping[str, pd.DataFrame], decision: Decision, seed: int
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     """Money per subject-day of each policy with its interval, and paired against the rule.
 
     Returns:
         ``policy_money`` of the summary, and the table of ``lab.evaluate.policy_table``.
     """
-    shown = {name: by_policy[name] for name in POLICIES}
-    table = policy_table(shown, "rule", resample=decision.resample, seed=seed)
+    table = policy_table(by_policy, "rule", resample=decision.resample, seed=seed)
     rows = table.set_index("policy")[["difference", "low", "high"]].astype(float).to_dict("index")
     out: dict[str, Any] = {}
-    for name in POLICIES:
-        nothing = shown[name].assign(money=0.0)
-        own = paired_bootstrap(shown[name], nothing, decision.resample, seed=seed)
+    for name, spent in by_policy.items():
+        own = paired_bootstrap(spent, spent.assign(money=0.0), decision.resample, seed=seed)
         out[name] = {
             "money": own.estimate,
             "low": own.low,

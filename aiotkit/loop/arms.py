@@ -20,7 +20,7 @@ import pandas as pd
 from aiotkit.loop.look import bearing_decision, look, single_thread
 from aiotkit.loop.oracle import Oracle
 from aiotkit.loop.policies import Constant, Policy, Thresholds, WrittenRule, candidates
-from aiotkit.loop.twin import Twin
+from aiotkit.loop.twin import Twin, subject_name
 from aiotkit.loop.wear import Array
 
 #: called with the share that is done, 0 to 1
@@ -47,15 +47,6 @@ class Lived:
     names: tuple[str, ...]
     money: Array
     categories: dict[str, Array]
-
-
-def subject_name(machine: int) -> str:
-    """The name of a machine.
-
-    >>> subject_name(0)
-    'pump-01'
-    """
-    return f"pump-{machine + 1:02d}"
 
 
 def live(twin: Twin, policies: Sequence[Policy], progress: Progress | None = None) -> Lived:

@@ -14,10 +14,12 @@ from aiotkit.lab import plots
 from aiotkit.lab.journal import gate_verdicts
 from aiotkit.lab.report import Report
 from aiotkit.loop.aftermath import Books
+from aiotkit.loop.rounds_page import LinkedReport, add_candidates, add_drift, add_mishaps, add_rounds
 
 WORDS = {
-    "rule": "written rule (on the devices)",
-    "tuned_threshold": "best single threshold, tuned on the first half",
+    "field": "the fleet: rule, then what it learned",
+    "rule": "written rule in every round",
+    "tuned_threshold": "best single threshold, tuned before the change",
     "hindsight_threshold": "best single threshold, in hindsight",
     "always": "always throttle",
     "never": "never act",
@@ -30,7 +32,8 @@ class Told:
     """What the page is made of.
 
     ``table`` as ``evaluate.policy_table`` gives it; ``decisions`` with their subjects; ``delivered_us`` when
-    each of them had arrived; ``reports`` what people wrote down; ``spent`` EUR by policy and category.
+    each of them had arrived; ``reports`` what people wrote down; ``spent`` EUR by policy and category;
+    ``by_round`` as ``plots_rounds.money_by_round`` reads it; ``drift`` as ``lab.drift.drift_table`` gives it.
     """
 
     decision: Decision
@@ -43,19 +46,25 @@ class Told:
     outage_us: tuple[int, int]
     books: Books
     spent: pd.DataFrame
+    by_round: pd.DataFrame
+    drift: pd.DataFrame | None
 
 
 def demo_report(told: Told) -> Report:
     """The whole page."""
     summary = told.summary
     fleet, days = summary["fleet"], summary["days"]
-    page = Report(
+    page = LinkedReport(
         told.decision.question,
-        f"{fleet} simulated pumps, {days} days, {len(told.decisions):,} decisions by {fleet + 1} device "
-        f"processes; seed {summary['seed']}.",
+        f"{fleet} simulated pumps, {days} days in {len(summary['rounds'])} rounds, {len(told.decisions):,} "
+        f"decisions by {fleet + 1} device processes; seed {summary['seed']}.",
         footer="Made by `aiotkit demo`. The fleet is simulated and its life accelerated; the devices, their "
         "journals, bundles, signatures, the collector and the lake are the real ones.",
     )
+    add_rounds(page, summary, told.by_round, told.decision.currency)
+    add_candidates(page, summary)
+    add_mishaps(page, summary)
+    add_drift(page, summary, told.drift)
     _money(page, told)
     _outage(page, told)
     _machine(page, told)
@@ -69,20 +78,18 @@ def _money(page: Report, told: Told) -> None:
     table = told.table.copy()
     table["policy"] = table["policy"].map(lambda p: WORDS.get(p, p))
     table.attrs = {**told.table.attrs, "baseline": WORDS["rule"]}
-    rule = told.summary["policy_money"]["rule"]["money"]
-    oracle = told.summary["policy_money"]["oracle"]["money"]
-    never = told.summary["policy_money"]["never"]["money"]
+    cost = {name: f"**{row['money']:.0f}**" for name, row in told.summary["policy_money"].items()}
     text = (
         f"Every policy lived the same {told.summary['days']} days with the same weather, load and luck. Per "
-        f"machine and day the written rule cost **{rule:.0f} {told.decision.currency}**, never acting "
-        f"**{never:.0f}**, and the oracle, which knows how the machines wear but sees only what the devices "
-        f"see, **{oracle:.0f}**. What lies between rule and oracle is what learning can win at "
-        "most; the interval says how sure that is. The table gives the whole run's "
-        f"{told.decision.currency} by kind: production lost, service, breakdowns, inspections that were "
-        "asked for, and random checks (verification)."
+        f"machine and day the fleet cost {cost['field']} {told.decision.currency}, with all that went wrong "
+        f"in it; the written rule would have cost {cost['rule']}, never acting {cost['never']}, and the "
+        f"oracle, which knows how the machines wear but sees only what the devices see, {cost['oracle']}. "
+        "What lies between rule and oracle is what learning can win at most; the interval says how sure that "
+        f"is. The table gives the whole run's {told.decision.currency} by kind: production lost, service, "
+        "breakdowns, inspections that were asked for, and random checks (verification)."
     )
     page.section(
-        "What it cost",
+        "What the whole run cost",
         text,
         figure=plots.money_intervals(table, told.decision.currency),
         table=told.spent.rename(index=WORDS).reset_index(names="policy").round(0),
@@ -92,7 +99,7 @@ def _money(page: Report, told: Told) -> None:
 def _outage(page: Report, told: Told) -> None:
     books = told.books
     text = (
-        "Early in the run the collector was killed and the uplink folder became unwritable (grey); devices "
+        "In the first round the collector was killed and the uplink folder became unwritable (grey); devices "
         "try again less and less often, so delivery resumes some time after. Meanwhile one agent got SIGKILL "
         "with a packet in its hands and was started again. Later a device was replaced by a spare one, and "
         "the replaced device, set up anew, took over another machine. The books: "
@@ -186,10 +193,11 @@ def _assumed(page: Report, told: Told) -> None:
         "written down in `aiotkit/loop/README.md`; they were fixed before any policy was tried.\n"
         "- Life is accelerated: a machine needs service about once a week.\n"
         f"- The tuned threshold is {arms['tuned_threshold']}, in hindsight {arms['hindsight_threshold']}; "
-        "the tuned one has seen the first half of the very run it is judged on.\n"
-        "- The rule's money is that of the real device processes, with all that went wrong; the same rule "
-        "undisturbed in process, without random checks, cost "
-        f"{arms['rule_in_process']:.2f} {decision.currency}.\n"
+        "the tuned one has seen all rounds before the change of load, the other the very run it is judged "
+        "on.\n"
+        "- The fleet's money is that of the real device processes, with all that went wrong; the other "
+        "policies lived undisturbed in process, without random checks.\n"
+        "- The changed load is a heavier product: pumps nearer to their limit, at higher speed, for good.\n"
         "- Intervals resample machines (paired bootstrap, 95 %); with few machines they are wide.\n"
         f"- The table gives the declared costs of one episode (24 h) in {decision.currency}."
     )

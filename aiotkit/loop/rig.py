@@ -117,9 +117,9 @@ def _noted(part: str, codes: NDArray[np.float64]) -> list[str]:
     return [known[int(code)] for code in codes]
 
 
-def rig_packets(rig: Rig, decision: Decision) -> Iterator[Packet]:
+def rig_packets(rig: Rig, decision: Decision, cycles: range) -> Iterator[Packet]:
     """One packet a cycle, given at its end, with the signals the decision declares."""
-    for cycle in range(rig.cycles):
+    for cycle in cycles:
         first_us = START_US + cycle * CYCLE_S * 1_000_000
         samples = {name: Samples(first_us, 1.0, rig.sensors[name][cycle]) for name in decision.signals}
         yield Packet(first_us + CYCLE_S * 1_000_000, samples)

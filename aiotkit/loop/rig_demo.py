@@ -8,8 +8,6 @@ money is what the suggested action would have cost in the recorded condition.
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from time import monotonic
@@ -20,7 +18,6 @@ import pandas as pd
 
 from aiotkit.core.decision import Decision
 from aiotkit.core.errors import AiotkitError
-from aiotkit.edge.sources import encode_packet
 from aiotkit.fleet.balance import Balance, balance
 from aiotkit.fleet.collector import Collector
 from aiotkit.lab import plots
@@ -31,17 +28,20 @@ from aiotkit.lake.assets import Assets, Assignment
 from aiotkit.lake.lake import Lake
 from aiotkit.loop.aftermath import labelled, replay
 from aiotkit.loop.demo import Progress, install, release
-from aiotkit.loop.rig import CYCLE_S, PARTS, START_US, Rig, read_rig, rig_decision, rig_packets
-from aiotkit.loop.setting import Place, commission, prepare
+from aiotkit.loop.rig import CYCLE_S, PARTS, START_US, Rig, read_rig, rig_decision
+from aiotkit.loop.rig_devices import device, packets_file, run_devices, write_packets
+from aiotkit.loop.rig_learning import CYCLES_PER_DAY, noted_states
+from aiotkit.loop.rig_page import add_learning, rounds_summary
+from aiotkit.loop.rig_rounds import Rounds, run_rounds
+from aiotkit.loop.setting import Keys, Place, commission, prepare
 
 BLOCKS = 10
 QUICK_CYCLES = 600
-CYCLES_PER_DAY = 86400 / CYCLE_S
 Choice = tuple[str, pd.Series]
 
 
 def run_rig_demo(data: Path, workdir: Path, progress: Progress, *, quick: bool = False) -> dict[str, Any]:
-    """Replay the rig and price the rules.
+    """Replay the rig and price the rules; then again in rounds, with devices that run what was learned.
 
     Args:
         data: the data set's folder.
@@ -58,58 +58,45 @@ def run_rig_demo(data: Path, workdir: Path, progress: Progress, *, quick: bool =
     rig = read_rig(data, {signal for d in decisions.values() for signal in d.signals})
     rig = rig.first(QUICK_CYCLES) if quick else rig
     place, keys = prepare(workdir)
-    lake = Lake.create(place.lake)
-    trust, assets, bundles = keys.trust(), Assets(lake), []
-    for i, (part, decision) in enumerate(decisions.items()):
-        progress(f"{part}: bundle, device, packets", 0.05 + 0.05 * i)
-        bundles.append(release(place, keys, decision))
-        packets = place.root / f"{part}.packets"
-        with packets.open("wb") as out:
-            out.writelines(encode_packet(p) for p in rig_packets(rig, decision))
-        state = commission(place, trust, decision, device(part), source=f"file:{packets.resolve()}")
-        install([state], bundles[-1])
-        first = Assignment(device=device(part), subject=part, from_us=START_US)
-        assets.assign(first, recorded_us=START_US)
-    progress("four devices decide", 0.3)
-    _run_devices(place)
-    progress("collecting", 0.6)
-    Collector(lake, place.uplink, keys.collector).collect_once()
-    _deliver_rest(place)
-    progress("outcomes and labels", 0.65)
-    end_us = START_US + rig.cycles * CYCLE_S * 1_000_000 + 86_400_000_000
-    found = {part: _judge(lake, rig, d, part, end_us) for part, d in decisions.items()}
-    progress("replay in a fresh process", 0.8)
-    replayed = replay(place, bundles)
-    summary = _summary(rig, found, replayed, sum((balance(lake, device(p)) for p in PARTS), Balance()))
+    first = {part: (decision, release(place, keys, decision)) for part, decision in decisions.items()}
+    summary, found = _by_the_rule(place, keys, rig, first, progress)
+    learned = Place(place.root / "learning")
+    rounds = run_rounds(learned, keys, rig, first, lambda stage, x: progress(stage, 0.3 + 0.6 * x))
+    progress("replay in a fresh process", 0.9)
+    _enter_learning(summary, rounds, decisions, replay(learned, rounds.bundles))
     summary["elapsed_s"] = round(monotonic() - began, 1)
-    _report(summary, found, decisions).write(place.root / "report.html")
+    page = _report(summary, found, decisions)
+    add_learning(page, summary, rounds)
+    page.write(place.root / "report.html")
     (place.root / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     progress("done", 1.0)
     return summary
 
 
-def device(part: str) -> str:
-    """The device that decides about a part."""
-    return f"rig-{part}"
-
-
-def _command(place: Place, part: str, *more: str) -> list[str]:
-    state = str(place.device(device(part)))
-    return [sys.executable, "-m", "aiotkit.edge.command", "run", "--state", state, *more]
-
-
-def _run_devices(place: Place) -> None:
-    """All four, two at a time; each ends with its file."""
-    for pair in (PARTS[:2], PARTS[2:]):
-        started = []
-        for part in pair:
-            with (place.device(device(part)) / "run.log").open("ab") as log:
-                argv = _command(place, part, "--drain-s", "1")
-                started.append((part, subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=log)))
-        for part, process in started:
-            if process.wait(timeout=600) != 0:
-                raise AiotkitError(f"device {device(part)} ended with {process.returncode}",
-                                   do="See run.log in its state folder.")  # fmt: skip
+def _by_the_rule(
+    place: Place, keys: Keys, rig: Rig, first: Mapping[str, tuple[Decision, Path]], progress: Progress
+) -> tuple[dict[str, Any], dict[str, dict[str, pd.DataFrame]]]:
+    """The whole record by the written rules; the summary so far, and ledgers by part and policy."""
+    lake = Lake.create(place.lake)
+    for i, (part, (decision, bundle)) in enumerate(first.items()):
+        progress(f"{part}: device, packets", 0.02 + 0.03 * i)
+        write_packets(place, part, rig, decision, range(rig.cycles))
+        source = f"file:{packets_file(place, part)}"
+        install([commission(place, keys.trust(), decision, device(part), source=source)], bundle)
+        watched = Assignment(device=device(part), subject=part, from_us=START_US)
+        Assets(lake).assign(watched, recorded_us=START_US)
+    progress("four devices decide", 0.12)
+    run_devices(place)
+    progress("collecting", 0.2)
+    Collector(lake, place.uplink, keys.collector).collect_once()
+    _deliver_rest(place)
+    progress("outcomes and labels", 0.22)
+    end_us = START_US + rig.cycles * CYCLE_S * 1_000_000 + 86_400_000_000
+    found = {part: _judge(lake, rig, decision, part, end_us) for part, (decision, _) in first.items()}
+    progress("replay in a fresh process", 0.25)
+    replayed = replay(place, [bundle for _, bundle in first.values()])
+    records = sum((balance(lake, device(part)) for part in first), Balance())
+    return _summary(rig, found, replayed, records), found
 
 
 def _deliver_rest(place: Place) -> None:
@@ -121,9 +108,7 @@ def _deliver_rest(place: Place) -> None:
 
 def _judge(lake: Lake, rig: Rig, decision: Decision, part: str, end_us: int) -> dict[str, pd.DataFrame]:
     """Import the noted states, join them, and price every policy; returns ledgers by policy."""
-    at = pd.to_datetime(START_US + (np.arange(rig.cycles) + 1) * CYCLE_S * 1_000_000, unit="us", utc=True)
-    noted = pd.DataFrame({"subject": part, "state": rig.states[part], "at": at, "source": "fitter"})
-    import_outcomes(lake, noted, decision, imported_us=end_us)
+    import_outcomes(lake, noted_states(rig, part, range(rig.cycles)), decision, imported_us=end_us)
     _, decisions = labelled(lake, decision, end_us)
     return price(decisions.sort_values("at_us", ignore_index=True), decision)
 
@@ -214,6 +199,22 @@ def _summary(
     }
 
 
+def _enter_learning(
+    summary: dict[str, Any], rounds: Rounds, decisions: Mapping[str, Decision], replayed: dict[str, Any]
+) -> None:
+    """What the rounds left, beside what the rule-only replay left."""
+    for part, told in rounds_summary(rounds, decisions).items():
+        summary["parts"][part] |= told
+    summary["learning"] = {
+        "rounds": len(rounds.cuts) - 1,
+        "bundles": len(rounds.bundles),
+        "decided": len(PARTS) * rounds.cuts[-1],
+        **{name: replayed[name] for name in ("checked", "identical")},
+    }
+    summary["states"] = {part: list(decision.states) for part, decision in decisions.items()}
+    summary["currency"] = next(iter(decisions.values())).currency
+
+
 def _report(
     summary: dict[str, Any], found: Mapping[str, dict[str, pd.DataFrame]], decisions: Mapping[str, Decision]
 ) -> Report:
@@ -253,12 +254,26 @@ def rig_words(summary: dict[str, Any], workdir: Path) -> str:
     for part, found in summary["parts"].items():
         row = [f"{found['policy_money'][n]['money']:.0f}" for n in names]
         lines.append(f"{part:<14}" + "".join(f"{x:>21}" for x in row))
-    o, r = summary["outage"], summary["replayed"]
+    lines += ["", "at a state's first cycles, in strict time order:"]
+    for part, found in summary["parts"].items():
+        for one in found["first_seen"]:
+            lines.append(f"{part:<14}{one['state']:<18}cycle {one['cycle']:<6,}{_first_words(one)}")
+    o, r, late = summary["outage"], summary["replayed"], summary["learning"]
     lines += [
         "",
         f"decisions  {o['decided']:,} decided, {o['delivered']:,} delivered, {o['lost']} lost, "
         f"{o['duplicates']} duplicates",
         f"replayed   {r['identical']:,} of {r['checked']:,} bit for bit",
+        f"learning   {late['rounds']} rounds, {late['decided']:,} decisions more, {late['identical']:,} of "
+        f"{late['checked']:,} replay bit for bit",
         f"report     {workdir / 'report.html'}   ({summary['elapsed_s']:.0f} s)",
     ]
     return "\n".join(lines)
+
+
+def _first_words(one: Mapping[str, Any]) -> str:
+    """What was done at a state's first cycles, in a line."""
+    if one["novel_share"] is None:
+        return "written rule, before anything was learned"
+    wrong = ", ".join(f"{n} taken for {state}" for state, n in one["misjudged"].items())
+    return f"{one['by']}: {one['asked_share']:.0%} of {one['first']} asked" + (f", {wrong}" if wrong else "")

@@ -22,9 +22,10 @@ MARK = ".aiotkit-demo"
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """Who signs what: two release keys (both needed), an operator's, the collector's."""
+    """Who signs what: two release keys (both needed), an approval key, an operator's, the collector's."""
 
     release: tuple[SigningKey, SigningKey]
+    approval: SigningKey
     operator: SigningKey
     collector: SigningKey
 
@@ -33,6 +34,7 @@ class Keys:
         return make_trust(
             {
                 "release": ([key.public for key in self.release], 2),
+                "approval": ([self.approval.public], 1),
                 "operator": ([self.operator.public], 1),
                 "collector": ([self.collector.public], 1),
             }
@@ -60,6 +62,30 @@ class Place:
         """Signed bundles."""
         return self.root / "bundles"
 
+    @property
+    def pages(self) -> Path:
+        """The page of each candidate."""
+        return self.root / "candidates"
+
+    @property
+    def work(self) -> Path:
+        """Where the pipelines work."""
+        return self.root / "work"
+
+    @property
+    def releases(self) -> Path:
+        """The release folder."""
+        return self.root / "releases"
+
+    @property
+    def trust(self) -> Path:
+        """The trust file."""
+        return self.root / "trust.json"
+
+    def key(self, name: str) -> Path:
+        """The file of one of the demo's keys."""
+        return self.root / "keys" / f"{name}.pem"
+
     def device(self, name: str) -> Path:
         """A device's state folder."""
         return self.root / "devices" / name
@@ -81,19 +107,21 @@ def prepare(root: Path) -> tuple[Place, Keys]:
             )
         shutil.rmtree(root)
     place = Place(root)
-    for folder in (root / "keys", place.uplink, place.bundles, root / "devices"):
+    for folder in (root / "keys", place.uplink, place.bundles, place.pages, root / "devices"):
         folder.mkdir(parents=True)
     (root / MARK).write_text("made by aiotkit demo; replaced by its next run\n")
-    keys = Keys((SigningKey.generate(), SigningKey.generate()), SigningKey.generate(), SigningKey.generate())
+    one, two, *rest = (SigningKey.generate() for _ in range(5))
+    keys = Keys((one, two), *rest)
     named = {
         "release-1": keys.release[0],
         "release-2": keys.release[1],
+        "approval": keys.approval,
         "operator": keys.operator,
         "collector": keys.collector,
     }
     for name, key in named.items():
-        key.save(root / "keys" / f"{name}.pem")
-    (root / "trust.json").write_bytes(keys.trust().canonical())
+        key.save(place.key(name))
+    place.trust.write_bytes(keys.trust().canonical())
     return place, keys
 
 
@@ -126,6 +154,8 @@ def commission(
         "batch_s": 0.5,
         "source": source,
         "clock": "source",
+        # All devices of a demo share one computer: an answer may be late through no fault of the bundle's.
+        "probation": {"max_late_share": 0.5},
     }
     if envelope is None:
         config["actuator"] = None

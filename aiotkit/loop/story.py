@@ -8,16 +8,23 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from aiotkit.bundle.keys import SigningKey
 from aiotkit.core.errors import LakeError
 from aiotkit.loop.setting import Place
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Steps at which things happen. A device is killed and comes back while the outage lasts."""
+    """Steps of the first round at which things happen; ``steps``: how many it has.
+
+    A device is killed and comes back while the outage lasts.
+    """
 
     steps: int
+
+    @property
+    def early(self) -> int:
+        """The step before which somebody tries to learn from what there is by then."""
+        return round(0.2 * self.steps)
 
     @property
     def outage(self) -> tuple[int, int]:
@@ -136,8 +143,3 @@ def watermark(path: Path) -> tuple[str, str, int] | None:
     except (OSError, ValueError, KeyError):
         return None  # being replaced this moment: seen at the next look
     return payload["device"], payload["journal_id"], payload["seq"]
-
-
-def load_key(place: Place, name: str) -> SigningKey:
-    """One of the demo's keys."""
-    return SigningKey.load(place.root / "keys" / f"{name}.pem")

@@ -35,6 +35,15 @@ OIL_REPORTS_BY_K, OIL_NOISE_K, OIL_AT_LEAST_EVERY_S = 0.3, 0.2, 3600
 RUNNING, WAITING, SERVICED, BROKEN, RELEASED = range(5)
 
 
+def subject_name(machine: int) -> str:
+    """The name of a machine.
+
+    >>> subject_name(0)
+    'pump-01'
+    """
+    return f"pump-{machine + 1:02d}"
+
+
 @dataclass(frozen=True, slots=True)
 class Reported:
     """The last value of a signal that is sent on change: ``value`` and its age (s), ``[arms, machines]``."""
@@ -102,6 +111,7 @@ class Twin:
         arms: how many copies of the fleet, under the same randomness.
         start_us: the first instant (µs UTC, on a whole half hour).
         site: gives local time.
+        regime: a change of the load, if there is one.
     """
 
     def __init__(
@@ -113,6 +123,7 @@ class Twin:
         arms: int = 1,
         start_us: int = START_US,
         site: Site = SITE,
+        regime: weather.Regime | None = None,
     ) -> None:
         if min(machines, days, arms) < 1:
             raise DataError(
@@ -121,7 +132,7 @@ class Twin:
         self.seed, self.machines, self.days, self.arms = seed, machines, days, arms
         self.start_us, self.steps, self.step = start_us, days * STEPS_PER_DAY, 0
         times = start_us + np.arange(self.steps, dtype=np.int64) * STEP_S * 1_000_000
-        self._demand = weather.demand(seed, machines, times, site)
+        self._demand = weather.demand(seed, machines, times, site, regime)
         self._faults = Faults.draw(seed, machines, self.steps, HOURS)
         self._build = bearing.Build.draw(seed, machines)
         self._wear_u = uniforms(seed, Purpose.WEAR, machines, self.steps, wear.DRAWS)

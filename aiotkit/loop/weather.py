@@ -19,8 +19,21 @@ from aiotkit.loop.wear import Array
 
 MODES = ("production", "idle", "washdown", "down")
 PRODUCTION, IDLE, WASHDOWN, DOWN = range(4)
+_STEPS_PER_DAY = 48
 #: base speed and process load asked for outside production
 IDLE_SPEED, IDLE_LOAD, WASH_SPEED, WASH_LOAD = 0.55, 0.35, 0.75, 0.55
+
+
+@dataclass(frozen=True, slots=True)
+class Regime:
+    """A change of what the process asks for, for good: from ``day`` on, more or less load and speed.
+
+    The default is a plant that takes on a heavier product: pumps nearer to their limit, at higher speed.
+    """
+
+    day: int
+    load: float = 0.12
+    speed: float = 0.06
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +69,9 @@ def ambient(seed: int, hours: Array, first_day: float) -> Array:
     return np.asarray(15 + season + daily + 2.5 * slow)
 
 
-def demand(seed: int, machines: int, times_us: NDArray[np.int64], site: Site) -> Demand:
+def demand(
+    seed: int, machines: int, times_us: NDArray[np.int64], site: Site, regime: Regime | None = None
+) -> Demand:
     """Everything exogenous for the instants of a run, one entry a step of half an hour."""
     steps = times_us.size
     local = [local_context(site, int(t)) for t in times_us]
@@ -67,14 +82,23 @@ def demand(seed: int, machines: int, times_us: NDArray[np.int64], site: Site) ->
     u = uniforms(seed, Purpose.DEMAND, machines, steps, 4)
     z = normals(seed, Purpose.DEMAND, machines, steps, 2)
     mode = _modes(u, quiet, _wash_hours(seed, machines), hour)
-    load = np.clip(0.88 + 0.14 * _wander(z[..., 0], 6.0) + 0.03 * z[..., 1], 0.5, 1.1)
-    speed = np.clip(0.96 + 0.05 * _wander(z[..., 1], 12.0), 0.8, 1.05)
+    more_load, more_speed = _shift(steps, regime)
+    load = np.clip(0.88 + more_load + 0.14 * _wander(z[..., 0], 6.0) + 0.03 * z[..., 1], 0.5, 1.1)
+    speed = np.clip(0.96 + more_speed + 0.05 * _wander(z[..., 1], 12.0), 0.8, 1.05)
     for index, (n, p) in {IDLE: (IDLE_SPEED, IDLE_LOAD), WASHDOWN: (WASH_SPEED, WASH_LOAD)}.items():
         speed = np.where(mode == index, n, speed)
         load = np.where(mode == index, p, load)
     fouling, cavitation = _nuisance(seed, machines, mode, load)
     ambient_c = ambient(seed, since, float(start.timetuple().tm_yday))
     return Demand(ambient_c, hour, mode, speed, load, fouling, cavitation)
+
+
+def _shift(steps: int, regime: Regime | None) -> tuple[Array, Array]:
+    """What a regime adds to load and speed, ``[steps, 1]`` each."""
+    if regime is None:
+        return np.zeros((steps, 1)), np.zeros((steps, 1))
+    after = (np.arange(steps)[:, np.newaxis] >= regime.day * _STEPS_PER_DAY).astype(float)
+    return after * regime.load, after * regime.speed
 
 
 def _wash_hours(seed: int, machines: int) -> Array:

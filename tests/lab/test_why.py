@@ -131,6 +131,15 @@ def test_what_is_not_in_the_lake_is_said(tmp_path: Path, files: Any, engine: Any
         replay_record(engine, found.payload, found.window)
 
 
+@pytest.mark.parametrize("name", ["edge-01/7", "edge-01/j/x", "", "/j/7"])
+def test_a_key_is_device_journal_and_number(name: str) -> None:
+    """Anything else is refused, with an example."""
+    from aiotkit.lab.trace import parse_key
+
+    with pytest.raises(DataError, match="such as edge-01/sample/42"):
+        parse_key(name)
+
+
 def test_bundles_are_found_by_digest(tmp_path: Path) -> None:
     """In a folder and by name; a place without any is an error."""
     from worlds.releases import release, release_digest
