@@ -21,7 +21,7 @@ from typing import Any
 from common import arguments
 
 HERE = Path(__file__).parent
-NOT_BENCHMARKS = {"common", "run_all"}
+NOT_BENCHMARKS = {"common", "reference", "run_all"}
 _TARGET = re.compile(r"([≤≥<>])\s*([\d.,]+)")
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }

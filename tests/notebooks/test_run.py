@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from worlds.small_plant import decision_file, small_lake
+
+from aiotkit.core.canonical import digest
 
 pytest.importorskip("papermill")
 pytestmark = pytest.mark.desk
@@ -19,6 +23,13 @@ RUNS = [
     ("10_define_decision", {}, ["define-decision/decision.json", "define-decision/trial.csv"]),
     ("10_define_decision", {"decision_path": str(EXAMPLE), "output_folder": "mine"}, ["mine/decision.json"]),
 ]
+#: notebooks that show the sample plant, with the files they must leave
+ON_SAMPLE = {
+    "30_label_outcomes": ["label-outcomes/labels.csv", "label-outcomes/queue.csv"],
+    "40_train": ["trained/trained.json", "trained/head.onnx", "trained/probes.npz", "trained/audit.csv"],
+    "50_compare_candidates": ["compared/money.csv", "compared/slices.csv", "compared/latency.csv"],
+    "60_why_this_decision": ["why/record.json", "why/what_if.csv", "why/occlusion.csv", "why/gates.csv"],
+}
 
 
 def run(name: str, parameters: dict[str, str], folder: Path) -> subprocess.CompletedProcess[str]:
@@ -38,6 +49,78 @@ def test_a_notebook_runs_and_leaves_its_artefacts(
     assert done.returncode == 0, done.stderr[-2000:]
     for file in files:
         assert (tmp_path / file).stat().st_size > 0
+
+
+@pytest.fixture(scope="module")
+def plant(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sample plant, made once for all notebooks as each would make it."""
+    from aiotkit.loop.sample import SHOWN, sample_plant
+
+    return sample_plant(tmp_path_factory.mktemp("plant") / "sample-plant", SHOWN).folder
+
+
+def printed(folder: Path) -> str:
+    """Everything that the executed notebook shows as text."""
+    cells = json.loads((folder / "out.ipynb").read_text())["cells"]
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    texts = [output.get("text", output.get("data", {}).get("text/html", "")) for output in outputs]
+    return "\n".join("".join(text) for text in texts)
+
+
+@pytest.mark.parametrize("name", ON_SAMPLE)
+def test_a_notebook_shows_the_sample_plant(name: str, plant: Path, tmp_path: Path) -> None:
+    """With nothing but its defaults, and it prints the digest of each file it leaves."""
+    done = run(name, {"sample_folder": str(plant)}, tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    said = printed(tmp_path)
+    for file in ON_SAMPLE[name]:
+        assert digest((tmp_path / file).read_bytes()) in said
+
+
+def test_a_decision_is_shown_by_its_key_and_is_the_same_again(plant: Path, tmp_path: Path) -> None:
+    """One by the written rule: replayed bit for bit, and the page says that there is no model to ask."""
+    from aiotkit.lake.lake import Lake
+
+    rows = Lake.open(plant / "lake").read("decisions").to_pylist()
+    first = min((r for r in rows if r["upload_hit"]), key=lambda r: (r["seq"], r["device"]))
+    key = f"{first['device']}/{first['journal_id']}/{first['seq']}"
+    done = run("60_why_this_decision", {"sample_folder": str(plant), "key": key, "change": "vib_x"}, tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    said = printed(tmp_path)
+    assert "identical, bit for bit" in said
+    assert key in said
+    assert not (tmp_path / "why" / "occlusion.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "words"),
+    [
+        ("30_label_outcomes", {"lake": "somewhere"}, "both, or neither for the sample plant"),
+        ("50_compare_candidates", {"candidates": "lda"}, "at least two, each once"),
+        ("60_why_this_decision", {"key": "edge-01/sample/99999"}, "is not in the lake"),
+    ],
+)
+def test_a_notebook_stops_on_bad_parameters(
+    name: str, given: dict[str, str], words: str, plant: Path, tmp_path: Path
+) -> None:
+    """And says what is wrong with them."""
+    done = run(name, {"sample_folder": str(plant)} | given, tmp_path)
+    assert done.returncode != 0
+    assert words in done.stderr
+
+
+def test_own_data_go_through_training_and_comparison(tmp_path: Path) -> None:
+    """A lake and a decision file, named by parameters; the head is what the pipeline's export reads."""
+    from aiotkit.lab.trained import Trained
+
+    small_lake(tmp_path / "lake", pumps=6, days=24)
+    own = {"lake": "lake", "decision": str(decision_file(tmp_path)), "recipe": "plain"}
+    for name, more in (("40_train", {"families": "logistic"}), ("50_compare_candidates", {})):
+        done = run(name, own | more, tmp_path)
+        assert done.returncode == 0, done.stderr[-2000:]
+    assert Trained.load(tmp_path / "trained").family == "logistic"
+    assert (tmp_path / "compared" / "differences.csv").is_file()
+    assert not (tmp_path / "sample-plant").exists()
 
 
 def test_the_page_works_without_costs(tmp_path: Path) -> None:

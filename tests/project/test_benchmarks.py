@@ -31,6 +31,33 @@ def test_a_benchmark_writes_its_result_and_one_page_shows_it(tmp_path):
     assert "http" not in page
 
 
+def test_a_decision_is_timed_against_a_bare_run_of_the_pinned_graph(tmp_path):
+    """The engine's share is measured beside its floor; peers that were not run are null with the reason."""
+    done = run("--quick", "--results", str(tmp_path), "decide")
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "decide.json").read_text())
+    figures, peers = result["figures"], result["peers"]
+    assert 1 < figures["p50_over_bare"] < 20
+    assert figures["p50_us"] > peers["bare_p50_us"] > 0
+    assert figures["durable_p50_ms"] > figures["p50_us"] / 1e3
+    nothing = {k for k, v in (figures | peers).items() if v is None}
+    assert nothing == {"explain_extra_runs", "mlflow_serve_ms", "tsfresh_ms"} <= result["notes"].keys()
+    assert "sha256:" in result["notes"]["graph"]
+
+
+def test_another_graph_than_the_pinned_one_is_refused():
+    """A figure always belongs to the graph whose digest stands beside it."""
+    words = "import reference, pathlib, tempfile; reference.FOLDER = pathlib.Path(tempfile.mkdtemp()); "
+    words += (
+        "[(reference.FOLDER / n).write_bytes(b'x') for n in reference.NAMES]; reference.reference_files()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", words], cwd=BENCHMARKS, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "expected sha256:" in done.stderr
+
+
 def test_a_missed_target_is_shown_as_missed(tmp_path):
     """The page compares each figure with its target, in the right direction."""
     result = {
