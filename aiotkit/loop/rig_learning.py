@@ -201,7 +201,7 @@ def fared(cycles: pd.DataFrame, decision: Decision) -> dict[str, Any]:
     Returns:
         ``decided``; ``asked`` and, among those, ``novel``; ``accuracy`` of the labels (None without a
         model), and ``accuracy_known``, of those that were not asked about as novel; ``money`` a day beside
-        the ``best_constant`` action's and the ``oracle``'s.
+        the ``best_constant`` action's, the ``oracle``'s and, where the frame has it, the ``rule``'s.
     """
     held = cycles["label"].notna()
     told = cycles[held]
@@ -218,7 +218,7 @@ def fared(cycles: pd.DataFrame, decision: Decision) -> dict[str, Any]:
         "money": money_per_day(cycles, decision),
         "best_constant": min(fixed.values()),
         "oracle": oracle,
-    }
+    } | ({"rule": money_per_day(cycles, decision, cycles["rule"])} if "rule" in cycles else {})
 
 
 def first_seen(cycles: pd.DataFrame, first: int = FIRST) -> list[dict[str, Any]]:

@@ -23,10 +23,11 @@ import pandas as pd
 
 from aiotkit.bundle.unsigned import Unsigned, read_unsigned
 from aiotkit.core.canonical import canonical_bytes
+from aiotkit.core.conditions import Memory
 from aiotkit.core.decision import Decision
 from aiotkit.core.errors import AiotkitError
 from aiotkit.core.gates import MODEL_KNOWS, Verdict
-from aiotkit.core.policy import ASK
+from aiotkit.core.policy import ASK, Rule
 from aiotkit.edge.config import DEVICE_FILE
 from aiotkit.fleet.collector import Collector
 from aiotkit.lab.assemble import assemble
@@ -68,7 +69,8 @@ class Rounds:
     """What the rounds left.
 
     ``cuts``: first cycle of each round, and the end; ``lessons``: part -> the lesson before each round;
-    ``cycles``: part -> the frame of cycles (``loop.rig_learning``) with the ``bundle`` that decided.
+    ``cycles``: part -> the frame of cycles (``loop.rig_learning``) with the ``bundle``
+    that decided and what the written ``rule`` would have proposed.
     """
 
     place: Place
@@ -88,7 +90,7 @@ def cuts_of(cycles: int) -> list[int]:
     >>> cuts_of(600)
     [0, 180, 288, 460, 600]
     """
-    out = [0, min(FIRST_ROUND, max(1, cycles // 2))]
+    out = [0, min(FIRST_ROUND, max(1, cycles * 2 // 3))]
     while (following := max(out[-1] + 1, int(out[-1] * GROWTH))) < cycles / 1.1:
         out.append(following)
     return [*out, cycles]
@@ -237,12 +239,25 @@ def _cycles(lake: Lake, rig: Rig, rounds: Rounds, part: str, decision: Decision)
             "label": [_label(one["out"]["p"]) for one in said],
             "novelty": [_number(one["out"].get("novelty")) for one in said],
             "action": [_action(one["out"], decision) for one in said],
+            "rule": _rule_actions(said, decision),
             "novel": [_novel(one["out"]["verdicts"]) for one in said],
             "round": np.searchsorted(rounds.cuts, cycle, side="right") - 1,
             "family": [family.get(one["bundle"], RULE) for one in said],
             "bundle": [one["bundle"] for one in said],
         }
     )
+
+
+def _rule_actions(said: Sequence[Mapping[str, Any]], decision: Decision) -> list[str]:
+    """What the written rule would have proposed on the features that the devices recorded."""
+    rule, out = Rule(decision.rule), []
+    memory: Memory = {}
+    for one in said:
+        values = {name: float(value) for name, value in one["out"]["features"].items()}
+        proposal = rule.propose(values, memory, int(one["in"]["now_us"]) / 1e6)
+        memory = proposal.memory
+        out.append(proposal.action or decision.recovery)
+    return out
 
 
 def _label(p: Mapping[str, Any] | None) -> str | None:

@@ -27,7 +27,7 @@ def record(tmp_path: Path) -> Path:
     rng = np.random.default_rng(5)
     folder = tmp_path / "record"
     (folder / "native_1hz").mkdir(parents=True)
-    cooler = np.repeat([3, 20, 100, 100], CYCLES // 4)
+    cooler = np.repeat([3, 20, 100], CYCLES // 3)
     valve, pump, accumulator = (
         rng.choice(c, CYCLES) for c in ([73, 80, 90, 100], [0, 1, 2], [90, 100, 115, 130])
     )
@@ -57,12 +57,12 @@ def test_a_small_record_goes_round(record: Path, tmp_path: Path) -> None:
         assert money["oracle"] <= min(money.values()) + 1e-9
         assert money["hindsight_threshold"] <= money["tuned_threshold"] + 1e-9
         rounds = summary["parts"][part]["rounds"]
-        assert [row["cycles"] for row in rounds] == [[0, 30], [30, 48], [48, 60]]
-        assert [row["labelled"] for row in rounds] == [0, 20, 38]
+        assert [row["cycles"] for row in rounds] == [[0, 40], [40, 60]]
+        assert [row["labelled"] for row in rounds] == [0, 30]
         assert rounds[0]["policy"] == "written rule"
     assert summary["learning"]["identical"] == summary["learning"]["checked"] == 4 * CYCLES
     seen = {one["state"]: one for one in summary["parts"]["cooler"]["first_seen"]}
-    assert [seen[s]["cycle"] for s in ("failing", "reduced", "full")] == [0, 15, 30]
+    assert [seen[s]["cycle"] for s in ("failing", "reduced", "full")] == [0, 20, 40]
     assert seen["full"]["by"] == "lda"
     assert seen["full"]["novel_share"] == seen["full"]["asked_share"] == 1.0
     assert "100% of 10 asked" in rig_words(summary, tmp_path)
