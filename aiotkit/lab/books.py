@@ -1,16 +1,23 @@
 """Rows made ready to be priced many times over: episodes of actions, cut and priced on arrays.
 
 The rules are those of ``lab.episodes`` but for one thing: what is priced here was not done. An action that
-intervenes, and a question, would have changed what came after; so its episode lasts to the horizon, as its
-declared cost says, whatever is proposed meanwhile. (With actions that hold that long the two give the same
-money; a test holds them together.) They run on arrays, because a search for the best threshold prices
-thousands of policies on the same rows.
+intervenes would have changed what came after; so its episode lasts to the horizon, as its declared cost
+says, whatever is proposed meanwhile. (With actions that hold that long the two give the same money; a test
+holds them together.)
+
+A question is answered. Where the true state calls for an action that intervenes, that episode lasts to the
+horizon too. Where it calls for waiting, the answer holds for ``human.holds_s`` (at least until the next row),
+unless something intervenes before, and then may be asked again: the person and wrong answers are charged
+each time, waiting for the time it lasted.
+
+All runs on arrays, because a search for the best threshold prices thousands of policies on the same rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -117,8 +124,6 @@ class Book:
         order = np.lexsort((np.arange(len(rows)), at, code))
         code, at = code[order].astype(np.int64), at[order]
         horizon = round(decision.outcome.horizon_s * 1e6)
-        edges = [0, *(np.flatnonzero(np.diff(code)) + 1).tolist(), len(code)]
-        over = np.concatenate([i + np.searchsorted(at[i:j], at[i:j] + horizon) for i, j in pairwise(edges)])
         return cls(
             decision,
             order,
@@ -126,7 +131,7 @@ class Book:
             np.asarray(subjects, dtype=object),
             at,
             state[order].astype(np.int64),
-            over.astype(np.int64),
+            _later(code, at, horizon),
         )
 
     def codes(self, actions: Actions, *, name: str = "actions") -> Ints:
@@ -149,20 +154,46 @@ class Book:
             raise DataError(name, expected=f"one of {declared}", found=repr(wrong), do=hint)
         return np.asarray(codes[self.order], dtype=np.int64)
 
-    @property
+    @cached_property
     def _waits(self) -> NDArray[np.bool_]:
         """Which codes leave the world as it is: not those that intervene, nor a question."""
         return np.array([not a.intervenes for a in self.decision.actions.values()] + [False])
 
+    @cached_property
+    def _idle(self) -> Ints:
+        """For each state the code of its cheapest action if that leaves the world as it is, else −1."""
+        table, names = declared_costs(self.decision), list(self.decision.actions)
+        best = [names.index(cheapest(table[:, k], self.decision)) for k in range(table.shape[1])]
+        return np.array([b if self._waits[b] else -1 for b in best], dtype=np.int64)
+
+    @cached_property
+    def _held(self) -> Ints:
+        """For each row the next one at which an answer given there no longer holds (or the subject's end)."""
+        human, horizon = self.decision.human, self.decision.outcome.horizon_s
+        holds = min(human.holds_s, horizon) if human is not None else horizon
+        return _later(self.subject, self.at_us, max(1, round(holds * 1e6)))
+
+    def _settled(self, codes: Ints) -> NDArray[np.bool_]:
+        """Rows that ask where the true state calls for waiting."""
+        return np.asarray((codes == len(self.decision.actions)) & (self._idle[self.state] >= 0))
+
+    def _ends(self, codes: Ints) -> Ints:
+        """For each row where an episode that begins there ends."""
+        n, waits, settled = len(codes), self._waits[codes], self._settled(codes)
+        new = np.flatnonzero((np.diff(codes) != 0) | (np.diff(self.subject) != 0)) + 1
+        change = np.append(new, n)[np.searchsorted(new, np.arange(n), side="right")]
+        out = np.where(waits, np.minimum(change, self.over), self.over)
+        if not settled.any():
+            return out
+        acts = np.flatnonzero(~waits & (codes < len(self.decision.actions)))
+        act = np.append(acts, n)[np.searchsorted(acts, np.arange(n))]
+        return np.where(settled, np.minimum(act, self._held), out)
+
     def starts(self, codes: Ints) -> Ints:
         """Where the episodes of these actions begin."""
-        n = len(codes)
-        new = np.flatnonzero((np.diff(codes) != 0) | (np.diff(self.subject) != 0)) + 1
-        ends = np.append(new, n)
-        change = ends[np.searchsorted(new, np.arange(n), side="right")]
-        following = np.where(self._waits[codes], np.minimum(change, self.over), self.over).tolist()
+        following = self._ends(codes).tolist()
         begins, i = [], 0
-        while i < n:
+        while i < len(codes):
             begins.append(i)
             i = following[i]
         return np.array(begins, dtype=np.int64)
@@ -172,9 +203,12 @@ class Book:
         begins = self.starts(codes)
         price = self._prices(codes, begins)
         following, last = np.append(begins[1:], 0), np.append(np.diff(self.subject[begins]) != 0, True)
-        horizon = round(self.decision.outcome.horizon_s * 1e6)
-        early = self.at_us[following] < self.at_us[begins] + horizon
-        price[~last & early & self._waits[codes[begins]]] = 0.0
+        lasted = (self.at_us[following] - self.at_us[begins]) / (self.decision.outcome.horizon_s * 1e6)
+        short = ~last & (lasted < 1)
+        price[short & self._waits[codes[begins]]] = 0.0
+        held = np.flatnonzero(short & self._settled(codes)[begins])
+        state = self.state[begins[held]]
+        price[held] -= declared_costs(self.decision)[self._idle[state], state] * (1 - lasted[held])
         return begins, price
 
     def _prices(self, codes: Ints, at: Ints) -> Floats:
@@ -202,3 +236,10 @@ class Book:
                 "money": money,
             }
         )
+
+
+def _later(code: Ints, at_us: Ints, by_us: int) -> Ints:
+    """For each row (by subject and time) the next of its subject so much later, or the subject's end."""
+    edges = [0, *(np.flatnonzero(np.diff(code)) + 1).tolist(), len(code)]
+    parts = [i + np.searchsorted(at_us[i:j], at_us[i:j] + by_us) for i, j in pairwise(edges)]
+    return np.concatenate(parts).astype(np.int64)

@@ -1,13 +1,14 @@
 """What a policy would have cost: actions from probabilities, money of actions, policies side by side.
 
 Money counts episodes, not samples: an episode begins with a row and costs what the table declares for its
-action in the state believed of that row. One that intervenes, or a question, lasts to the horizon; one that
-does not lasts until the action changes, and costs nothing of its own when that is before the horizon (see
-``lab.books``). The states are those that were observed: what another action would have changed of them is
-not known here (the closed loop in ``loop/`` shows it).
+action in the state believed of that row. One that intervenes lasts to the horizon; one that does not lasts
+until the action changes, and costs nothing of its own when that is before the horizon (see ``lab.books``).
+The states are those that were observed: what another action would have changed of them is not known here
+(the closed loop in ``loop/`` shows it).
 
-Asking costs, for one horizon, what ``core.policy.cost_of_asking`` says of the true state: the person, and the
-action that is best for the state he names, which is the true one as often as he is reliable.
+Asking costs what ``core.policy.cost_of_asking`` says of the true state: the person, and the action that is
+best for the state he names, which is the true one as often as he is reliable. It is charged again as often as
+the answer ceases to hold.
 """
 
 from __future__ import annotations

@@ -143,6 +143,29 @@ def test_asking_costs_the_person_and_what_he_does_not_know(document: dict[str, A
         money_of(rows, ["ask"] * 24, parse_decision(document))
 
 
+def test_a_machine_that_is_fine_is_asked_about_as_often_as_answers_expire(document: dict[str, Any]) -> None:
+    """Each question costs the person and his errors; waiting is charged for the time an answer held."""
+    from aiotkit.lab.judge import money_of
+
+    fine = document | {"costs": document["costs"] | {"run": document["costs"]["run"] | {"ok": 12}}}
+    wrong = 0.1 * (60 - 12)  # one time in ten he names a state that is slowed down for
+    rows = stretch(["ok"] * 24)
+    for holds_h, asked in ((6, 4), (12, 2), (24, 1), (48, 1), (0, 24)):
+        spent = money_of(rows, ["ask"] * 24, asking(fine, holds_s=3600 * holds_h))["money"].sum()
+        last = 1 - max(1, min(holds_h, 24)) / 24  # nothing followed the last answer: it is taken to hold on
+        assert spent == pytest.approx(asked * (8 + wrong) + 12 * (1 + last)), holds_h
+
+
+def test_an_answer_that_says_wait_ends_when_something_acts(document: dict[str, Any]) -> None:
+    """Asked at hour 0 about a fine machine, slowed at hour 3: both are paid, waiting for an eighth."""
+    from aiotkit.lab.judge import money_of
+
+    fine = document | {"costs": document["costs"] | {"run": document["costs"]["run"] | {"ok": 12}}}
+    said = ["ask", *["run"] * 2, "slow", *["run"] * 20]
+    spent = money_of(stretch(["ok"] * 24), said, asking(fine, holds_s=12 * 3600))["money"].sum()
+    assert spent == pytest.approx(8 + 0.1 * (60 - 12) + 12 / 8 + 60)
+
+
 def test_what_cannot_be_judged_is_refused_with_what_to_do(document: dict[str, Any], guard: Any) -> None:
     """Unknown costs, a row without a state, an unknown action, a missing row: each in words."""
     from aiotkit.lab.judge import actions_of, compare, money_of
