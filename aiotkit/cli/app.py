@@ -20,7 +20,8 @@ Begin with:
 
 \b
 Every command takes --json. Exit codes: 0 done, 1 the answer is no, 2 the input is wrong,
-3 the place is (disk, folder, process). The device has a command of its own: aiotkit-edge.
+3 the place is (disk, folder, process); "run" adds 4 the gates refused, 5 another run is at work. The device
+has a command of its own: aiotkit-edge.
 """
 
 

@@ -143,8 +143,10 @@ def split_scores(
     for folds in splits:
         hit, asked = np.zeros(len(truth)), np.zeros(len(truth), dtype=bool)
         for train, test in folds:
-            if len(test) and len(np.unique(truth[train])) > 1:
-                hit[test] = _guess(model.fit(x[train], truth[train]), truth[train], x[test]) == truth[test]
+            some = np.isfinite(x[train]).any(axis=0)  # a column without a value has no bins
+            if len(test) and some.any() and len(np.unique(truth[train])) > 1:
+                fitted = model.fit(x[np.ix_(train, some)], truth[train])
+                hit[test] = _guess(fitted, truth[train], x[np.ix_(test, some)]) == truth[test]
                 asked[test] = True
         right.append((hit, asked))
     common = np.logical_and.reduce([asked for _, asked in right])

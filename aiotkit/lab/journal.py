@@ -49,8 +49,7 @@ def expand(table: pd.DataFrame) -> pd.DataFrame:
     table = table.sort_values(KEY, ignore_index=True)
     records = pd.DataFrame([_unfold(p, k) for p, k in zip(table["payload"], _keys(table), strict=True)])
     frame = table.drop(columns=["payload", "type", "head", "digest", "length", "withheld"], errors="ignore")
-    for column in records.columns:
-        frame[column] = records[column].to_numpy()
+    frame = pd.concat([frame.drop(columns=records.columns, errors="ignore"), records], axis=1)
     stamps = pd.to_datetime(frame["at"], utc=True)
     frame["at_us"] = stamps.to_numpy(dtype="datetime64[us]").astype(np.int64)
     for column in COLUMNS:

@@ -260,3 +260,13 @@ def test_disks_of_one_year_show_the_calendar_the_counters_and_the_grouping(
     assert set(counter.columns) == {"smart_9.last", "smart_222.last"}
     assert found.scores["row-shuffled folds"] > 0.97
     assert counter.figures["grouped_without"] < found.scores["folds used"] < 0.85
+
+
+def test_a_column_that_only_some_subjects_have_is_no_crash(guard: Any) -> None:
+    """A sensor that only one machine has is empty in the folds that leave this machine out."""
+    from aiotkit.lab.leaks import audit
+
+    rows, x = wearing(subjects=6)
+    only = np.where(rows["subject"] == "m00", x[:, 1], np.nan)
+    found = audit(examples(rows, np.c_[x, only], [*NAMES, "extra.mean"]), guard, seed=0)
+    assert "vib.rms" in set(found.columns["column"])

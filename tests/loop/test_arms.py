@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 import pytest
 
+from aiotkit.lab.features import Front, compute_features, export_front
 from aiotkit.loop import maintenance
-from aiotkit.loop.arms import ARMS, live, run_arms
+from aiotkit.loop.arms import live
+from aiotkit.loop.engine_arm import EngineArm
 from aiotkit.loop.episodes import episode_costs
+from aiotkit.loop.learning import rule_files
 from aiotkit.loop.look import bearing_decision, look
-from aiotkit.loop.policies import Constant, Threshold, Thresholds, WrittenRule, candidates, cheapest
+from aiotkit.loop.policies import Constant, Threshold, Thresholds, cheapest
 from aiotkit.loop.twin import Twin
 
 pytestmark = pytest.mark.desk
@@ -48,8 +49,6 @@ def test_the_decision_file_names_what_the_twin_knows():
 
 def test_features_of_the_arms_are_those_of_the_bundle():
     """What an arm reads as a feature is what the decision's front computes from the same windows."""
-    from aiotkit.lab.features import Front, compute_features
-
     decision = bearing_decision()
     twin = Twin(2, 3, 1)
     seen = look(twin)
@@ -82,7 +81,8 @@ def test_the_rule_stops_a_spalled_machine_and_starts_it_again():
 
     twin = Twin(5, 1, 2)
     twin._hidden.wear = replace(twin._hidden.wear, spall_mm=np.full((1, 1), 5.0))
-    rule = WrittenRule(bearing_decision(), 1)
+    decision = bearing_decision()
+    rule = EngineArm("rule", rule_files(decision, *export_front(decision)), 1)
     orders = []
     while not twin.done:
         order = rule.order(look(twin), slice(0, 1), twin)
@@ -98,22 +98,3 @@ def test_a_known_state_has_a_cheapest_action():
     """What a technician answers: run when healthy, stop otherwise."""
     decision = bearing_decision()
     assert [cheapest(decision, s) for s in maintenance.STATES] == ["run", "stop", "stop"]
-
-
-def test_run_arms_gives_every_arm_every_machine_every_day():
-    """The result is complete, the hindsight threshold is the best of its kind, and progress is told."""
-    told: list[float] = []
-    with ThreadPoolExecutor(1) as pool:
-        result = run_arms(6, 2, 2, progress=told.append, executor=pool)
-    counts = result.money.groupby(["arm", "subject", "day"]).size()
-    assert (counts == 1).all()
-    assert set(result.money["arm"]) == set(ARMS)
-    assert len(result.money) == len(ARMS) * 2 * 2
-    total = result.money.groupby("arm")["money"].sum()
-    assert total["hindsight_threshold"] <= total["tuned_threshold"]
-    names = {str(c) for c in candidates()}
-    assert {result.details[a]["policy"] for a in ("tuned_threshold", "hindsight_threshold")} <= names
-    for arm in ARMS:
-        assert sum(result.details[arm]["spent"].values()) == pytest.approx(total[arm])
-    assert told[-1] == 1.0
-    assert told == sorted(told)

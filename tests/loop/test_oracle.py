@@ -5,11 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from aiotkit.lab.features import export_front
 from aiotkit.loop import wear
 from aiotkit.loop.arms import live
+from aiotkit.loop.engine_arm import EngineArm
+from aiotkit.loop.learning import rule_files
 from aiotkit.loop.look import bearing_decision
 from aiotkit.loop.oracle import Oracle
-from aiotkit.loop.policies import Constant, Policy, Threshold, Thresholds, WrittenRule
+from aiotkit.loop.policies import Constant, Policy, Threshold, Thresholds
+from aiotkit.loop.rounds import with_checks
 from aiotkit.loop.spectrum import Spectrum, band_power
 from aiotkit.loop.twin import Twin
 from aiotkit.loop.value import corners, grid, values
@@ -87,6 +91,12 @@ def test_the_filter_follows_a_growing_spall():
     assert twin.ledger.by_category()["service"][0] > 0
 
 
+def rule_arm(machines: int) -> EngineArm:
+    """The written rule, decided by the device's engine."""
+    decision = with_checks(bearing_decision(), 0.0)
+    return EngineArm("rule", rule_files(decision, *export_front(decision)), machines)
+
+
 def test_the_oracle_beats_rule_thresholds_and_constants():
     """Over three seeds the oracle costs less than the written rule and every single threshold tried."""
     thresholds = [Threshold("oil_temp.last", x, 0.0) for x in (38.0, 40.0, 42.0)]
@@ -95,7 +105,7 @@ def test_the_oracle_beats_rule_thresholds_and_constants():
     for seed in (31, 32, 33):  # reduced: 6 machines, 8 days
         policies: list[Policy] = [
             Oracle(seed, 6),
-            WrittenRule(bearing_decision(), 6),
+            rule_arm(6),
             Thresholds(thresholds),
             Constant("never", 1.0),
             Constant("always", 0.6),

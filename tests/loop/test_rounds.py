@@ -12,7 +12,6 @@ from aiotkit.loop.arms import live
 from aiotkit.loop.engine_arm import EngineArm
 from aiotkit.loop.learning import Learner, naive, rule_files
 from aiotkit.loop.look import bearing_decision
-from aiotkit.loop.policies import WrittenRule
 from aiotkit.loop.rounds import LEARNED, Outcome, Plan, gap_closed, with_checks
 from aiotkit.loop.twin import Twin
 from aiotkit.loop.weather import Regime
@@ -21,12 +20,6 @@ pytestmark = pytest.mark.desk
 DECISION = with_checks(bearing_decision(), 0.0)
 FRONT = export_front(DECISION, recipe(DECISION, "plain"))
 RULE = rule_files(DECISION, *FRONT)
-
-
-def test_the_engine_in_process_costs_what_the_rule_costs() -> None:
-    """An arm decided by a bundle's engine does, machine by machine, what the written rule does."""
-    result = live(Twin(3, 4, 4, arms=2), [EngineArm("engine", RULE, 4), WrittenRule(DECISION, 4)])
-    np.testing.assert_array_equal(result.money[0], result.money[1])
 
 
 @pytest.fixture(scope="module")
