@@ -269,12 +269,17 @@ class Policy(Strict):
 
 
 class Limits(Strict):
-    """What a release must keep to."""
+    """What a release must keep to.
+
+    ``confidence``: how sure it must be, from what was held out, that a candidate does not cost more than
+    what it replaces: the level of the two-sided interval of the difference.
+    """
 
     flips_share: Share | None = None
     latency_p99_ms: Milliseconds | None = None
     memory_mb: PositiveFloat | None = None
     alarms_per_day: NonNegativeFloat | None = None
+    confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
 
 
 class Trigger(Strict):

@@ -153,9 +153,10 @@ def compare(
 ) -> pd.DataFrame:
     """Policies side by side on the same rows, cheapest first; see ``evaluate.policy_table``.
 
-    Intervals resample subjects or blocks of time, as the decision file says (one subject: blocks). Blocks
-    are 7 days, shorter (but never shorter than the horizon, within which outcomes overlap) where that
-    would leave fewer than 8. Where two clusters cannot be had, ``low`` and ``high`` are NaN.
+    Intervals (of level ``limits.confidence``) resample subjects or blocks of time, as the decision file says
+    (one subject: blocks). Blocks are 7 days, shorter (but never shorter than the horizon, within which
+    outcomes overlap) where that would leave fewer than 8. Where two clusters cannot be had, ``low`` and
+    ``high`` are NaN.
 
     Returns:
         One row a policy, cheapest first; ``attrs``: ``baseline``, ``level``, ``resample``, ``clusters`` and
@@ -168,15 +169,19 @@ def compare(
         raise DataError(f"baseline '{baseline}'", expected=f"one of {sorted(ledgers)}")
     plan = _plan(book, decision)
     if plan.resample == "subject" and plan.clusters > 1:
-        table = policy_table(ledgers, baseline, seed=seed)
+        table = policy_table(ledgers, baseline, seed=seed, level=decision.limits.confidence)
     else:
         fine = {
             name: book.ledger(c, period_us=plan.period_us, at0=int(book.at_us.min()))
             for name, c in codes.items()
         }
-        table = _by_blocks(ledgers, fine, baseline, seed, plan)
+        table = _by_blocks(ledgers, fine, baseline, seed, plan, decision.limits.confidence)
     table.attrs.update(
-        baseline=baseline, level=0.95, resample=plan.resample, clusters=plan.clusters, words=plan.words
+        baseline=baseline,
+        level=decision.limits.confidence,
+        resample=plan.resample,
+        clusters=plan.clusters,
+        words=plan.words,
     )
     return table
 
@@ -211,6 +216,7 @@ def _by_blocks(
     baseline: str,
     seed: int,
     plan: _Plan,
+    level: float,
 ) -> pd.DataFrame:
     """The table with intervals over blocks; ``fine`` has a row a subject and block."""
     rows = []
@@ -219,7 +225,9 @@ def _by_blocks(
         gap = float(ledger["money"].sum() - ledgers[baseline]["money"].sum()) / days
         low, high = (0.0, 0.0) if name == baseline else (np.nan, np.nan)
         if name != baseline and plan.clusters > 1:
-            found = paired_bootstrap(fine[name], fine[baseline], "block", seed=seed, block_days=1)
+            found = paired_bootstrap(
+                fine[name], fine[baseline], "block", seed=seed, level=level, block_days=1
+            )
             per_day = len(fine[name]) / days  # from money a block to money a subject-day
             low, high = found.low * per_day, found.high * per_day
         rows.append(

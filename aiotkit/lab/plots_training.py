@@ -118,7 +118,7 @@ def money_by_family(
         label.set_fontweight("bold" if name == chosen else "normal")
     left.set_xlabel(f"{currency} per subject-day")
     _differences(right, comparison, baseline)
-    right.set_xlabel(f"difference to '{baseline}' (95 % interval)")
+    right.set_xlabel(f"difference to '{baseline}' ({comparison.attrs.get('level', 0.95):.0%} interval)")
     left.set_ylim(len(names) - 0.4, -0.6)
     made = comparison.attrs.get("words", "")
     left_out = "; ".join(f"{n}: {why}" for n, why in (refused or {}).items())

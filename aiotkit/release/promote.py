@@ -143,7 +143,8 @@ def _beats(baseline: str, money: Books | str, held_out: HeldOut, decision: Decis
     gap, low, high = (by_name[c].to_dict()[CANDIDATE] for c in ("difference", "low", "high"))
     slack = SLACK * abs(other)
     figures = {"candidate": mine_money, baseline: other, "difference": gap, "low": low, "high": high}
-    figures |= {"slack": slack, "clusters": int(table.attrs["clusters"])}
+    level = decision.limits.confidence
+    figures |= {"slack": slack, "clusters": int(table.attrs["clusters"]), "confidence": level}
     said = f"{mine_money:.4g} against {other:.4g} {decision.currency} per subject-day"
     if not gap < 0:
         words = f"not cheaper than the {baseline}: {said}"
@@ -151,6 +152,7 @@ def _beats(baseline: str, money: Books | str, held_out: HeldOut, decision: Decis
         words = f"too little data: {said}, but {table.attrs['words']}"
     elif high > slack:
         words = f"too little data: {said}, but the difference may be anything from {low:.4g} to {high:.4g}"
+        words += f" ({level:.0%} interval)"
     else:
         words = f"cheaper than the {baseline}: {said}, difference {gap:.4g} [{low:.4g}, {high:.4g}]"
         return _result(name, figures, words, passed=True)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from aiotkit.core.decision import parse_decision
-from aiotkit.core.errors import DataError
+from aiotkit.core.errors import DataError, DecisionFileError
 
 pytestmark = pytest.mark.desk
 pd = pytest.importorskip("pandas")
@@ -237,6 +237,25 @@ def test_one_subject_is_compared_over_blocks_of_time(document: dict[str, Any], g
     blocks = parse_decision(document | {"resample": "block"})
     many = compare(plant(guard, 12), references(plant(guard, 12), blocks), blocks, baseline="oracle", seed=4)
     assert many.attrs["words"] == "intervals resample 8 blocks of 2.49 days"
+
+
+def test_intervals_are_as_sure_as_the_decision_asks(document: dict[str, Any]) -> None:
+    """Who wants to be less sure gets a narrower interval around the same estimate."""
+    from aiotkit.lab.judge import compare, references
+
+    found = {}
+    rows = plant(parse_decision(document), 12)
+    rows["state"] = np.random.default_rng(1).choice(rows["state"].to_numpy(), len(rows))
+    for level in (0.95, 0.8):
+        decision = parse_decision(document | {"limits": {"confidence": level}})
+        table = compare(rows, references(rows, decision), decision, baseline="always run", seed=4)
+        assert table.attrs["level"] == level
+        found[level] = table.set_index("policy").loc["oracle"]
+    wide, narrow = found[0.95], found[0.8]
+    assert wide["difference"] == narrow["difference"]
+    assert wide["low"] < narrow["low"] < narrow["high"] < wide["high"]
+    with pytest.raises(DecisionFileError, match="limits.confidence"):
+        parse_decision(document | {"limits": {"confidence": 0.3}})
 
 
 @pytest.mark.parametrize("n", [1, 2, 20])

@@ -160,6 +160,7 @@ def test_a_saving_that_may_be_chance_is_too_little_data(decision: Decision) -> N
     assert not passed
     assert words.startswith("too little data")
     assert "may be anything from" in words
+    assert words.endswith("(95% interval)")
 
 
 def test_one_cluster_is_too_little_data(decision: Decision) -> None:
