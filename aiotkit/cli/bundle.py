@@ -62,11 +62,15 @@ def build(
     site: Annotated[
         list[str] | None, typer.Option(help="Site name; 'any' for all (the decision's own).")
     ] = None,
+    own_words: Annotated[
+        Path | None, typer.Option(help="Python file with words of your own (x_…) that the decision reads.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Build an unsigned bundle."""
     from aiotkit.cli.output import say
     from aiotkit.lab.decision_file import read_decision
+    from aiotkit.lab.own_words import own_words as read_words
     from aiotkit.release.bundle import build_bundle
 
     made = build_bundle(
@@ -74,6 +78,7 @@ def build(
         release_counter=counter,
         hardware=_places(hardware) or "any",
         site=_places(site),
+        words=None if own_words is None else read_words(own_words),
     )
     write_whole(out, made.archive())
     data = {"bundle": out, "digest": made.digest, "manifest": made.manifest.model_dump(mode="json")}

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from aiotkit.loop.demo import Options
 
 #: fleet, days of the first round, further rounds, days of each; and the heads that compete
-_WHOLE, _QUICK = (12, 10, 3, 7), (6, 8, 1, 2)
+_WHOLE, _QUICK = (12, 14, 3, 7), (6, 8, 1, 2)
 _FAMILIES = {False: "lda,logistic", True: "lda"}
 
 
@@ -26,7 +26,7 @@ class Source(StrEnum):
 def command(
     seed: Annotated[int, typer.Option(help="Every random number of the twin follows from it.")] = 7,
     fleet: Annotated[int, typer.Option(help="How many simulated machines (12; 6 with --quick).")] = 0,
-    days: Annotated[int, typer.Option(help="Simulated days of the first round (10; 8 with --quick).")] = 0,
+    days: Annotated[int, typer.Option(help="Simulated days of the first round (14; 8 with --quick).")] = 0,
     rounds: Annotated[int, typer.Option(help="How many rounds follow (3; 1 with --quick).")] = 0,
     round_days: Annotated[int, typer.Option(help="Simulated days of each of them (7; 2 with --quick).")] = 0,
     workdir: Annotated[Path, typer.Option(help="Where everything is written.")] = Path("demo-run"),

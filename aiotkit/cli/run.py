@@ -31,6 +31,7 @@ in this folder.
 Examples:
   aiotkit run retrain --decision pump.yaml --lake lake
   aiotkit run retrain --decision pump.yaml --lake lake --families lda,logistic --seed 3 --in-process
+  aiotkit run retrain --decision pump.yaml --lake lake --own-words mine.py --recipe auto,vib.x_hum
   aiotkit run retrain --decision pump.yaml --lake s3://plant/lake --store http://mlflow:5000 --if-triggered
 """
 _RELEASE = """Sign an approved candidate, publish it, and make it the champion.
@@ -66,6 +67,9 @@ def retrain(
     recipe: Annotated[
         str | None, typer.Option(help="Features: auto, plain, spectral, segments:K, with commas.")
     ] = None,
+    own_words: Annotated[
+        Path | None, typer.Option(help="Python file with words of your own (x_…) that --recipe names.")
+    ] = None,
     folds: Annotated[int | None, typer.Option(min=2, help="Parts the rows are held out in.")] = None,
     seed: Annotated[int | None, typer.Option(help="Every random number follows from it.")] = None,
     counter: Annotated[
@@ -97,6 +101,7 @@ def retrain(
         counter=counter,
         in_process=in_process,
         if_triggered=if_triggered,
+        own_words=own_words,
     )
     with stages(quiet=as_json) as progress:
         found = run(asked, progress)

@@ -150,7 +150,7 @@ class History(Strict):
     """A slow feature over past windows (the present one excluded); see ``core.history`` for formulas."""
 
     of: str
-    kind: Literal["ewma", "slope", "max", "time_since"]
+    kind: Literal["ewma", "slope", "max", "time_since", "baseline"]
     over_s: Seconds
     above: float | None = None
     initial: float | None = None

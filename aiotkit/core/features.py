@@ -124,6 +124,16 @@ def _fault(statistic: Statistic) -> str:
     return ""
 
 
+def own_word(field: str) -> str:
+    """The word of somebody's own that a field is computed by; empty when there is none.
+
+    >>> own_word("vib.x_hum_2of4"), own_word("vib.rms"), own_word("context.load")
+    ('x_hum', '', '')
+    """
+    found = parse_statistic(field.partition(".")[2]) if is_feature(field) else None
+    return found.base if found is not None and found.own else ""
+
+
 def unit_kind(word: str) -> str:
     """How a statistic's unit follows from its signal's: ``same``, ``1`` or ``per_s``.
 

@@ -23,6 +23,8 @@ def history_values(spec: Mapping[str, History], state: HistoryState, now_s: floa
     ``ewma``: exponentially weighted mean with time constant ``over_s``. ``slope``: weighted least
     squares slope per second with the same weights. ``max``: largest value in about ``over_s`` (eight
     buckets). ``time_since``: seconds since the feature last exceeded ``above``, at most ``over_s``.
+    ``baseline``: what is usual for this very subject: the mean of the first ``over_s``, known from then on
+    and kept.
     """
     return {name: _value(h, state.get(name, ()), now_s) for name, h in spec.items()}
 
@@ -61,6 +63,8 @@ def _value(h: History, s: tuple[float, ...], now: float) -> float:
         pairs = zip(s[1::2], s[2::2], strict=True)
         recent = [value for start, value in pairs if start + h.over_s / _BUCKETS >= oldest]
         return max(recent) if recent else (math.nan if h.initial is None else h.initial)
+    if h.kind == "baseline":
+        return s[3] if now - s[1] >= h.over_s else (math.nan if h.initial is None else h.initial)
     return min(max(now - s[1], 0.0), h.over_s)
 
 
@@ -72,6 +76,9 @@ def _updated(h: History, s: tuple[float, ...], x: float, now: float) -> tuple[fl
         return _updated_slope(h, s, x, now)
     if h.kind == "max":
         return _updated_max(h, s, x, now)
+    if h.kind == "baseline":
+        _, start, n, mean = s or (now, now, 0.0, 0.0)
+        return s if now - start >= h.over_s else (now, start, n + 1, mean + (x - mean) / (n + 1))
     assert h.above is not None
     if x > h.above:
         return (now, now)

@@ -14,7 +14,7 @@ from aiotkit.edge.acting import state_after
 from aiotkit.edge.journal import Journal
 
 log = logging.getLogger(__name__)
-_LENGTHS = {"ewma": (3,), "slope": (6,), "time_since": (2,)}
+_LENGTHS = {"ewma": (3,), "slope": (6,), "time_since": (2,), "baseline": (4,)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,8 +24,8 @@ from aiotkit.core.errors import DataError
 from aiotkit.core.history import history_values, update_history
 from aiotkit.lab.bring import ingest_files
 from aiotkit.lab.cut import Array, Cutter, context_at, rows_a_batch
-from aiotkit.lab.examples import ROWS, Examples, context_columns, history_columns
-from aiotkit.lab.front import Front, Words, compute_features
+from aiotkit.lab.examples import OWN_WORDS, ROWS, Examples, context_columns, history_columns
+from aiotkit.lab.front import Front, compute_features
 from aiotkit.lab.ingest import Ingested, ingest
 from aiotkit.lab.labels import label
 from aiotkit.lab.layout import Options
@@ -37,6 +37,7 @@ from aiotkit.lab.telemetry import COLUMNS, Telemetry, gather, stretches
 
 if TYPE_CHECKING:
     from aiotkit.lab.outcome_forms import Told
+    from aiotkit.lab.own_words import OwnWords
     from aiotkit.lake.lake import Lake
 
 _TABLES = ("telemetry", "decisions", "outcomes", "assets", "blobs")
@@ -88,7 +89,7 @@ def assemble(
     as_of_us: int,
     windows: bool = False,
     where: Where | None = None,
-    words: Words | None = None,
+    words: OwnWords | None = None,
 ) -> Examples:
     """Examples of a decision from all that a lake knew at an instant.
 
@@ -99,7 +100,8 @@ def assemble(
         as_of_us: µs UTC; telemetry, decisions and reports that came later do not count.
         windows: keep raw windows too. They take rows × samples × 4 bytes of memory.
         where: only some subjects or a span of time.
-        words: statistics of one's own among ``names`` (``x_…``).
+        words: statistics of one's own among ``names`` (``x_…``). They are computed here, from raw windows:
+            what a device recorded under such a name may have been computed by another file.
 
     Returns:
         ``Examples`` with columns ``[*features, *history_columns, *context_columns]``; ``key`` is
@@ -134,7 +136,7 @@ def assemble(
             do="Collect a journal, or bring in files with 'aiotkit ingest FILE --decision … --lake …'.",
         )
     reports = reports_of(lake, versions["outcomes"])
-    sources = {name: f"version {version}" for name, version in versions.items()}
+    sources = {name: f"version {version}" for name, version in versions.items()} | _origin(front, words)
     return _finished(_united(parts, decision), reports, decision, front, as_of_us, sources, where)
 
 
@@ -148,7 +150,7 @@ def from_frames(
     told: Told | None = None,
     as_of_us: int | None = None,
     windows: bool = False,
-    words: Words | None = None,
+    words: OwnWords | None = None,
 ) -> Examples:
     """Examples from frames or files, without a lake: the same rows as ingest, import and ``assemble`` give.
 
@@ -176,7 +178,7 @@ def from_frames(
         )
         raise DataError("no value of the telemetry can be used", found=reasons or "no rows")
     reports = pd.DataFrame(columns=OUTCOMES)
-    sources = {f"telemetry {i}": one.digest for i, one in enumerate(taken)}
+    sources = {f"telemetry {i}": one.digest for i, one in enumerate(taken)} | _origin(front, words)
     if outcomes is not None:
         said = outcomes
         if not isinstance(said, Imported):
@@ -187,6 +189,11 @@ def from_frames(
         as_of_us = max([*last, *reports["reported_us"].astype("int64").tolist()])
     part = _of_telemetry(heard, decision, front, as_of_us, windows=windows)
     return _finished(part, reports, decision, front, as_of_us, sources, None)
+
+
+def _origin(front: Front, words: OwnWords | None) -> dict[str, str]:
+    """The file that the front's own words are from, for ``sources``."""
+    return {OWN_WORDS: words.digest} if words is not None and front.own_asked else {}
 
 
 def take_in(
@@ -300,7 +307,12 @@ def run_history(decision: Decision, at: Due, features: Mapping[str, Array]) -> d
 def _of_devices(
     lake: Lake, acted: Recorded, decision: Decision, front: Front, version: int, *, windows: bool
 ) -> _Part:
-    columns = {name: values.copy() for name, values in acted.values.items()}
+    own = {asked.name for asked in front.own_asked}
+    own |= {f"history.{name}" for name, h in decision.history.items() if h.of in own}
+    columns = {
+        name: np.full_like(values, np.nan) if name in own else values.copy()
+        for name, values in acted.values.items()
+    }
     sizes = {name: decision.samples(name) for name in decision.signals} if windows else {}
     raw = {name: np.full((len(acted), n), np.nan, dtype=np.float32) for name, n in sizes.items()}
     seen = False

@@ -30,7 +30,7 @@ from aiotkit.lab import judge, splits
 from aiotkit.lab.calibrate import no_calibration
 from aiotkit.lab.contest import FIGURES, judged, winner
 from aiotkit.lab.evaluate import merge_alarms
-from aiotkit.lab.examples import BELIEVED, Examples
+from aiotkit.lab.examples import BELIEVED, OWN_WORDS, Examples
 from aiotkit.lab.heads.alarm import Alarm, learn_tail
 from aiotkit.lab.heads.base import Floats, Ints, Rows
 from aiotkit.lab.heads.detectors import DETECTORS, Detector, Score
@@ -289,4 +289,5 @@ def _trained(
         figures=figures | ({} if np.isfinite(figures["margin"]) else {"margin": 0.0}),
         seed=seed,
         notes=(*notes, "a detector: p follows from a declared prevalence or alarm budget, not from labels"),
+        own_words=examples.sources.get(OWN_WORDS, ""),
     )

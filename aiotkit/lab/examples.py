@@ -25,6 +25,8 @@ Flags = NDArray[np.bool_]
 FORMAT = 1
 #: what every row says of itself; ``key`` is what identifies the decision it came from ('' = none was taken)
 ROWS = ("subject", "at_us", "state", "status", "confidence", "in_force", "verify_hit", "verify_p", "key")
+#: name among ``sources`` of the digest of the file that defines words of one's own, where columns need it
+OWN_WORDS = "own words"
 #: statuses whose state may be learned from
 BELIEVED = ("mature", "verified")
 

@@ -70,10 +70,11 @@ def ask(decision: Decision, name: str, words: Words | None = None) -> Asked:
     if statistic is None:
         raise DataError(f"feature '{name}'", expected="signal.statistic", do=statistic_problem(word))
     if statistic.own and statistic.base not in (words or {}):
+        hint = did_you_mean(statistic.base, words or {})
         raise DataError(
             f"feature '{name}': the word '{statistic.base}' is nobody's",
             expected=", ".join(words or {}) or "words of your own to be passed in",
-            do="Pass words=own_words(path of the file that defines it).",
+            do=hint or "Pass words=own_words(path of the file that defines it), or --own-words FILE.",
         )
     n, (j, k), (_, bands) = decision.samples(signal), statistic.segment or (1, 1), statistic.part or (0, 0)
     if 2 * bands * k > n:

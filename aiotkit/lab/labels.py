@@ -1,6 +1,7 @@
 """From reports to labels: the rules, without a lake.
 
-A decision taken at t about a subject looks at the reports whose state held within [t, t + horizon].
+A decision taken at t about a subject looks at the reports whose state held within [t, t + horizon): its
+episode. What holds at the end of one episode belongs to the next.
 
 - **pending**: t + maturity lies after ``as_of``; nothing is said yet.
 - **mature**: it was not acted upon. The reported state is its outcome; without a report, silence means the
@@ -210,7 +211,7 @@ class _Rules:
         if heard is None:
             return ()
         first = int(np.searchsorted(heard.at_us, at_us, side="left"))
-        last = int(np.searchsorted(heard.at_us, at_us + self._horizon, side="right"))
+        last = int(np.searchsorted(heard.at_us, at_us + self._horizon, side="left"))
         return heard.reports[first:last]
 
     def _acts_within(self, subject: str, at_us: int) -> bool:
@@ -218,4 +219,4 @@ class _Rules:
         if acts is None:
             return False
         i = int(np.searchsorted(acts, at_us, side="right"))
-        return i < len(acts) and bool(acts[i] <= at_us + self._horizon)
+        return i < len(acts) and bool(acts[i] < at_us + self._horizon)

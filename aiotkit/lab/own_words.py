@@ -11,26 +11,34 @@ A file may define any number of them::
         def forward(self, x):                   # [batch, n] float32, every sample finite
             return x.abs().mean(dim=1)          # [batch]
 
-``own_words`` reads the file, ``check_feature`` tells whether a module keeps what the built-in ones promise,
-and ``Front(decision, names, words=...)`` and ``export_front`` compute it. Nothing of the file reaches a
-device but the graph. Windows with a sample that is not finite never reach a module: the front gives NaN.
+``own_words`` reads the file, ``check_words`` tells whether its modules keep what the built-in ones promise.
+From then on ``words=`` is all there is to say: to ``recipe`` and ``assemble``, to ``release.export``, and on
+the command line ``aiotkit run retrain --own-words FILE``. Examples and heads carry the file's digest, and
+are exported with that very file only. Nothing of it reaches a device but the graph. Windows with a sample
+that is not finite never reach a module: the front gives NaN.
+
+What the file defines must stand in it: it is copied, and files beside it are not.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from aiotkit.core.errors import DataError
+from aiotkit.core.canonical import digest
+from aiotkit.core.decision import Decision
+from aiotkit.core.errors import AiotkitError, DataError
 from aiotkit.lab.features import PARITY_ATOL, PARITY_BATCHES, PARITY_RTOL, export_graph
+from aiotkit.lab.front import Words, ask
 
 Make = Callable[[int, float], nn.Module]
 #: how far a row may differ when others stand beside it: the order of sums, nothing else
@@ -38,20 +46,71 @@ ALONE_RTOL = 1e-5
 _WORD = re.compile(r"x_[a-z][a-z0-9]*")
 
 
-def own_words(path: Path) -> dict[str, type[nn.Module]]:
+@dataclass(frozen=True)
+class OwnWords(Mapping[str, Make]):
+    """What a file defines: word -> module; its ``name``, and its ``source`` as it was run."""
+
+    name: str
+    source: bytes
+    modules: Mapping[str, type[nn.Module]]
+
+    @property
+    def digest(self) -> str:
+        """Identity: sha256 of the source."""
+        return digest(self.source)
+
+    def __getitem__(self, word: str) -> Make:
+        return self.modules[word]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.modules)
+
+    def __len__(self) -> int:
+        return len(self.modules)
+
+    def must_be(self, known: str, what: str) -> None:
+        """Refuse words of another file than ``what`` was made with.
+
+        Args:
+            known: the digest that it carries; empty = it carries none.
+            what: what was made, in words.
+
+        Raises:
+            DataError: the file is another one, or was changed since.
+        """
+        if known != self.digest:
+            raise DataError(
+                f"own words: {self.name} is not the file that {what} was made with",
+                expected=known or f"its digest with {what}",
+                found=self.digest,
+                do="It was changed, or is another one: assemble and train again with it.",
+            )
+
+
+def own_words(path: Path) -> OwnWords:
     """The modules a Python file defines, by their ``word``. Runs the file: it is your own code.
 
     Raises:
         DataError: the file is not there or fails, a word is misspelt or there twice, or there is none.
     """
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None or not path.is_file():
-        raise DataError(f"own words: {path.name}", expected="a Python file", found="none")
-    module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
+        source = path.read_bytes()
+    except OSError as error:
+        raise DataError(
+            f"own words: {path.name}", expected="a Python file", found=error.strerror or str(error)
+        ) from error
+    if path.suffix != ".py":
+        raise DataError(f"own words: {path.name}", expected="a Python file (.py)", found=path.suffix)
+    module = ModuleType(path.stem)
+    module.__file__ = str(path)
+    try:  # these very bytes, no cached ones: their digest says what was run
+        exec(compile(source, str(path), "exec"), module.__dict__)
     except Exception as error:  # whatever a user's file raises is about that file
         raise DataError(f"own words: {path.name} does not run", found=repr(error)) from error
+    return OwnWords(path.name, source, _modules(module, path))
+
+
+def _modules(module: ModuleType, path: Path) -> dict[str, type[nn.Module]]:
     found: dict[str, type[nn.Module]] = {}
     for name, kind in inspect.getmembers(module, inspect.isclass):
         word = getattr(kind, "word", None)
@@ -70,6 +129,30 @@ def own_words(path: Path) -> dict[str, type[nn.Module]]:
     return found
 
 
+def check_words(words: Words, decision: Decision, names: Iterable[str]) -> None:
+    """Refuse words that break a promise, at the sizes and rates at which a decision's features ask for them.
+
+    Args:
+        words: as ``own_words`` gives them.
+        decision: gives windows and rates, and features that its rule and gates read.
+        names: further features; those without a word of one's own are left alone.
+
+    Raises:
+        DataError: naming the feature and the promise; or a name is no feature of this decision.
+    """
+    seen = set()
+    for name in sorted({*decision.features(), *names}):
+        asked = ask(decision, name, words)
+        case = (asked.statistic.base, asked.size, asked.rate_hz)
+        if not asked.statistic.own or case in seen:
+            continue
+        seen.add(case)
+        try:
+            check_feature(words[asked.statistic.base], asked.size, asked.rate_hz)
+        except DataError as error:
+            raise DataError(f"feature '{name}': {error}") from error
+
+
 def check_feature(make: Make, n: int, rate_hz: float) -> None:
     """Refuse a module that breaks a promise of window statistics; see ``CHECKS`` for all of them.
 
@@ -82,7 +165,12 @@ def check_feature(make: Make, n: int, rate_hz: float) -> None:
         DataError: the promise that is broken, and how.
     """
     for check in CHECKS:
-        check(make, n, rate_hz)
+        try:
+            check(make, n, rate_hz)
+        except AiotkitError:
+            raise
+        except Exception as error:  # whatever a user's module, or its export, raises is about that module
+            raise DataError(f"own feature: fails in {check.__name__}", found=repr(error)[:500]) from error
 
 
 def probe_windows(n: int, batch: int = 8) -> NDArray[np.float32]:

@@ -28,6 +28,7 @@ from aiotkit.lab.start import draft_from, two_costs
 from aiotkit.lab.template import write_draft
 
 if TYPE_CHECKING:
+    from aiotkit.lab.own_words import OwnWords
     from aiotkit.lab.train import Training
 
 
@@ -100,6 +101,7 @@ def own_data(
     names: Sequence[str] | None = None,
     read: Options | None = None,
     told: Told | None = None,
+    words: OwnWords | None = None,
 ) -> Own:
     """Examples out of frames or files, with the books of what was kept and what was not.
 
@@ -110,6 +112,7 @@ def own_data(
         names: features (default: ``recipe(decision, "auto")``).
         read: how the telemetry is laid out.
         told: what the outcomes mean.
+        words: statistics of one's own among ``names``; see ``lab.own_words``.
 
     Raises:
         DataError, OutcomeError: as ``ingest`` and ``read_outcomes``.
@@ -120,5 +123,5 @@ def own_data(
         known = spans_of(to_telemetry(taken, decision))
         said = read_outcomes(outcomes, decision, told, known=known)
     wanted = recipe(decision, "auto") if names is None else names
-    examples = from_frames(taken, said, decision, names=wanted)
+    examples = from_frames(taken, said, decision, names=wanted, words=words)
     return Own(decision, tuple(one.report for one in taken), said, examples)

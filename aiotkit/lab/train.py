@@ -28,7 +28,7 @@ from aiotkit.lab import leaks
 from aiotkit.lab.calibrate import NEVER, Calibration, choose_calibration, fit_calibration, no_calibration
 from aiotkit.lab.contest import FIGURES, judged, winner
 from aiotkit.lab.detect import detect
-from aiotkit.lab.examples import Examples
+from aiotkit.lab.examples import OWN_WORDS, Examples
 from aiotkit.lab.heads.base import Family, Floats, Ints, Windows
 from aiotkit.lab.heads.detectors import DETECTORS
 from aiotkit.lab.heads.own import chosen_families
@@ -282,6 +282,7 @@ class _Contest:
             seed=self.seed,
             probe_windows=windows,
             notes=problem.notes + self._never_seen(present),
+            own_words=problem.examples.sources.get(OWN_WORDS, ""),
         )
 
     def _never_seen(self, present: Ints) -> tuple[str, ...]:

@@ -41,6 +41,7 @@ class Trained:
         seed: of training.
         probe_windows: signal -> float32 ``[n, samples]`` for the same rows, where raw windows are read.
         notes: what was left out and why, in words.
+        own_words: digest of the file that defines words of one's own among ``features``; '' = there are none.
     """
 
     decision_digest: str
@@ -57,6 +58,7 @@ class Trained:
     seed: int
     probe_windows: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    own_words: str = ""
 
     def __post_init__(self) -> None:
         shapes = (self.probe_x.shape, self.probe_p.shape)
@@ -74,6 +76,7 @@ class Trained:
         about: dict[str, Any] = {"format": FORMAT, "notes": list(self.notes)}
         about |= {name: getattr(self, name) for name in _ABOUT}
         about |= {name: list(getattr(self, name)) for name in _NAMES}
+        about |= {"own_words": self.own_words} if self.own_words else {}
         about |= {"table": _plain(self.table), "figures": _plain(dict(self.figures))}
         about |= {"head": digest(self.head), "probes": _digest_of(arrays)}
         (folder / "trained.json").write_bytes(canonical_bytes(about))
@@ -111,6 +114,7 @@ class Trained:
             table=about["table"],
             figures={k: float("nan") if v is None else v for k, v in about["figures"].items()},
             probe_windows=windows,
+            own_words=about.get("own_words", ""),
         )
 
 

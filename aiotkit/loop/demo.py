@@ -53,7 +53,7 @@ class Options:
 
     seed: int = 7
     fleet: int = 12
-    days: int = 10
+    days: int = 14
     rounds: int = 3
     round_days: int = 7
     families: str = "lda,logistic"

@@ -13,29 +13,29 @@ from typing import Literal
 import numpy as np
 
 from aiotkit.bundle.interface import Interface
-from aiotkit.bundle.tuned import POLICY_FILE, Tuned, tuned
+from aiotkit.bundle.tuned import POLICY_FILE, Tuned
 from aiotkit.core.decision import Decision
 from aiotkit.core.errors import AiotkitError, DataError
 from aiotkit.lab.examples import Examples
-from aiotkit.lab.judge import actions_of, compare
 from aiotkit.lab.train import Training, train
 from aiotkit.loop.engine_arm import EngineArm
 from aiotkit.loop.maintenance import Report
 from aiotkit.release.export import export
-from aiotkit.release.in_force import champion_actions
+from aiotkit.release.held_out import CANDIDATE, CHAMPION, RULE, HeldOut, open_books
+from aiotkit.release.in_force import champion_actions, rule_actions
+from aiotkit.release.promote import money_gates
 
 Labels = Literal["censored", "naive"]
 Files = dict[str, bytes]
 #: families that compete in the experiments: quick to train many times
 FAMILIES = ("lda", "logistic")
-CANDIDATE, CHAMPION = "candidate", "champion"
 
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
     """What came of one round of learning. ``refused``: why nothing was released, in words.
 
-    ``money`` and ``champion``: EUR per subject-day of candidate and champion on the newest rows.
+    ``money`` and ``rule``: EUR per subject-day of candidate and written rule on what was held out.
     """
 
     round: int
@@ -43,7 +43,7 @@ class Lesson:
     family: str = ""
     margin: float = np.nan
     money: float = np.nan
-    champion: float = np.nan
+    rule: float = np.nan
     refused: str = ""
 
 
@@ -60,10 +60,10 @@ class Learner:
     until: int | None = None
     families: Sequence[str] = FAMILIES
     lessons: list[Lesson] = field(default_factory=list)
-    _seen_us: int = 0
+    _learned_until_us: int | None = None
 
     def learn(self, reports: Sequence[Report], now_us: int, number: int, seed: int) -> None:
-        """Retrain on everything so far; release what the newest rows do not speak against."""
+        """Retrain on everything so far; release what passes the gates in money that a pipeline asks."""
         if self.until is not None and number > self.until:
             return
         decision, examples = self.arm.decision, self.arm.diary.examples(reports, now_us)
@@ -76,35 +76,34 @@ class Learner:
         except AiotkitError as error:
             lesson = Lesson(number, labelled, refused=str(error))
         self.lessons.append(lesson)
-        self._seen_us = now_us
         if not lesson.refused:
             self.arm.release(files_of(decision, training))
+            self._learned_until_us = int(examples.labelled().rows["at_us"].max())
 
     def _compare(self, training: Training, examples: Examples, lesson: Lesson, seed: int) -> Lesson:
-        """The candidate on rows it was not trained on, against the champion on rows it has not seen."""
+        """The candidate on rows it was not trained on, against the rule and what is in force."""
         decision, margin = self.arm.decision, float(training.trained.figures["margin"])
-        rows, known = training.oof_rows, examples.known()
-        newest = (rows["at_us"] >= self._seen_us).to_numpy()
-        champion = champion_actions(self.arm.files, known, decision)
-        if len(champion) != len(rows):
-            raise DataError("held-out rows", expected=str(len(champion)), found=str(len(rows)))
-        policies = {
-            CANDIDATE: actions_of(training.oof_p[newest], tuned(decision, margin)),
-            CHAMPION: champion[newest],
-        }
-        part = rows.loc[newest].reset_index(drop=True)
-        table = compare(part, policies, decision, baseline=CHAMPION, seed=seed).set_index("policy")
-        money, worse = table["money_per_subject_day"], float(table["low"][CANDIDATE])
-        told = replace(
+        known = examples.known()
+        policies = {RULE: rule_actions(known, decision)}
+        if self._learned_until_us is not None:
+            policies[CHAMPION] = champion_actions(self.arm.files, known, decision)
+        held_out = HeldOut(
+            training.oof_rows,
+            training.oof_p,
+            policies,
+            training.oof_novelty,
+            champion_until_us=self._learned_until_us,
+        )
+        gates = money_gates(open_books(held_out, decision, seed, margin), held_out, decision, seed)
+        figures = gates[0].figures
+        return replace(
             lesson,
             family=training.trained.family,
             margin=margin,
-            money=float(money[CANDIDATE]),
-            champion=float(money[CHAMPION]),
+            money=float(figures.get(CANDIDATE) or np.nan),
+            rule=float(figures.get(RULE) or np.nan),
+            refused="; ".join(gate.words for gate in gates if not gate.passed),
         )
-        if worse > 0:
-            return replace(told, refused=f"worse than the champion by at least {worse:.0f} EUR a day")
-        return told
 
 
 def naive(examples: Examples, decision: Decision) -> Examples:

@@ -7,7 +7,6 @@ and has random checks; the other learners differ from it in one thing each.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 from typing import Any
@@ -177,11 +176,9 @@ def _live_until(twin: Twin, policies: Sequence[Policy], day: int, progress: Prog
                 progress(twin.step / twin.steps)
 
 
-def run_rounds(plan: Plan, executor: Executor, progress: Progress | None = None) -> Outcome:
-    """Learners here, references in the executor; both on the same fleet and luck."""
-    references = executor.submit(live_references, plan)
-    learned = live_learners(plan, progress=progress)
-    other = references.result()
+def run_rounds(plan: Plan, progress: Progress | None = None) -> Outcome:
+    """References, then learners; all on the same fleet and luck."""
+    other, learned = live_references(plan), live_learners(plan, progress=progress)
     return Outcome(plan, {**other.money, **learned.money}, learned.lessons, other.chosen)
 
 

@@ -19,7 +19,9 @@ from aiotkit.bundle.tuned import POLICY_FILE, Tuned
 from aiotkit.bundle.unsigned import Places, Unsigned, make_unsigned
 from aiotkit.core.decision import Decision
 from aiotkit.core.errors import BundleError
+from aiotkit.core.features import own_word
 from aiotkit.lab.features import Front, compute_features, export_front
+from aiotkit.lab.own_words import check_words
 from aiotkit.release.cases import golden_cases
 from aiotkit.release.clear_cases import clear_cases
 from aiotkit.release.graph import audit_graph
@@ -28,6 +30,7 @@ from aiotkit.release.papers import bill_of_materials, drift_reference, learned, 
 
 if TYPE_CHECKING:
     from aiotkit.lab.examples import Examples
+    from aiotkit.lab.own_words import OwnWords
     from aiotkit.release.export import Exported
 
 Reference = Mapping[str, NDArray[np.float32]]
@@ -42,6 +45,7 @@ def build_bundle(
     cases: Sequence[GoldenCase] | None = None,
     reference: Reference | Examples | None = None,
     model: Exported | None = None,
+    words: OwnWords | None = None,
 ) -> Unsigned:
     """A bundle of a decision: rule only, or with a model.
 
@@ -56,14 +60,18 @@ def build_bundle(
             trained on, which the model card then names; by default the golden windows.
         model: what decides; without one the written rule does. The margin that its training measured goes
             into ``policy.json``.
+        words: statistics of one's own that the decision reads. A model's graph holds its own already: beside
+            one they are needed only where ``reference`` gives windows.
 
     Raises:
+        DataError: a word of one's own is not there or breaks a promise, or is not of the model's file.
         BundleError: the model is for another decision, the graph does not pass its checks, or the cases do
             not decide the same twice.
     """
     examples = None if reference is None or isinstance(reference, Mapping) else reference
     if model is None:
-        graph, interface = export_front(decision)
+        check_words(words or {}, decision, ())
+        graph, interface = export_front(decision, words=words)
     else:
         graph, interface = _graph_of(model, decision), model.interface
     audit_graph(graph)
@@ -83,7 +91,9 @@ def build_bundle(
     if reference is None:
         features, source = _golden_features(files["golden.json"], interface.features), "golden"
     elif isinstance(reference, Mapping):
-        front = Front(decision, interface.features).eval()
+        if words is not None and model is not None and any(map(own_word, interface.features)):
+            words.must_be(model.own_words, f"model '{model.family}'")
+        front = Front(decision, interface.features, words).eval()
         features, source = compute_features(front, reference), "reference"
     else:
         features, source = reference.with_columns(interface.features).x, "training"

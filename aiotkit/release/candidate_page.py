@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _GATES = {
     "beats_rule": "Cheaper than the written rule",
-    "beats_champion": "Cheaper than what is in force",
+    "no_worse_than_champion": "Not surely dearer than what is in force",
     "enough_labels": "Learned from enough",
     "leaks": "Nothing gives the state away",
     "calibration": "Probabilities mean something",
@@ -79,6 +79,10 @@ def candidate_page(
     page.section("In short", _short(evidence, decision))
     page.section("What was asked of it", _gate_words(evidence), table=[_gate_row(g) for g in evidence.gates])
     page.section("What it was learned from", _origin(evidence))
+    own = evidence.tables.get("own_words", ())
+    if own:
+        text = "Features computed by words of one's own, and the file that defines them, by its sha256."
+        page.section("Own words", text, table=list(own))
     _add_money(page, evidence, decision)
     _add_probabilities(page, evidence, decision, held_out)
     _add_training(page, evidence, leaks)
@@ -153,7 +157,7 @@ def _add_money(page: Report, evidence: Evidence, decision: Decision) -> None:
         return
     frame = pd.DataFrame(list(table))
     frame[["low", "high"]] = frame[["low", "high"]].astype(float)
-    frame.attrs.update(baseline=RULE, resample=decision.resample)
+    frame.attrs.update(baseline=RULE, resample=decision.resample, level=decision.limits.confidence)
     words = (
         f"What each policy would have cost on rows that no head had seen, per {decision.subject} and day, in "
         f"{decision.currency}: one cost an episode of at most {span_in_words(decision.outcome.horizon_s)}. "

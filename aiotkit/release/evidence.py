@@ -45,7 +45,8 @@ class Evidence(Strict):
         bundle: digest of the unsigned bundle that was judged; ``champion`` of the one now in force.
         gates: all of them, passed or not.
         tables: name -> rows: ``money``, ``events``, ``families``, ``slices``, ``sensitivity``,
-            ``reliability``, ``leaks``.
+            ``reliability``, ``leaks``; ``own_words``: features computed by a word of somebody's own, and the
+            digest of the file that defines it.
         quantization: one row a variant.
         bench: of the chosen variant.
         figures: what training measured.

@@ -19,13 +19,15 @@ from onnx import helper, numpy_helper
 from aiotkit.bundle.interface import CONTEXT, FEATURES, HISTORY, PROBABILITIES, Interface
 from aiotkit.core.decision import Decision
 from aiotkit.core.errors import BundleError
-from aiotkit.core.features import NOVELTY
+from aiotkit.core.features import NOVELTY, own_word
 from aiotkit.lab.examples import context_columns, history_columns
 from aiotkit.lab.features import OPSET, canonical_graph, export_front
+from aiotkit.lab.own_words import check_words
 from aiotkit.release.graph import audit_graph
 from aiotkit.release.parity import Parity, Windows, X, graph_parity, head_parity, worse
 
 if TYPE_CHECKING:
+    from aiotkit.lab.own_words import OwnWords
     from aiotkit.lab.trained import Trained
 
 #: version of ``ai.onnx.ml`` that heads are written in
@@ -50,6 +52,7 @@ class Exported:
         seed: of training.
         variant: ``float32``, or how the head was quantized.
         notes: what training left out and why.
+        own_words: digest of the file that defines words of one's own among the features; '' = there are none.
     """
 
     graph: bytes
@@ -64,6 +67,7 @@ class Exported:
     seed: int
     variant: str = "float32"
     notes: tuple[str, ...] = ()
+    own_words: str = ""
 
     @property
     def margin(self) -> float:
@@ -78,22 +82,31 @@ class Exported:
         return replace(self, graph=graph, head=head, variant=variant)
 
 
-def export(decision: Decision, trained: Trained, windows: Windows | None = None) -> Exported:
+def export(
+    decision: Decision,
+    trained: Trained,
+    windows: Windows | None = None,
+    words: OwnWords | None = None,
+) -> Exported:
     """Join the decision's front with a trained head.
 
     Args:
         decision: what is decided.
         trained: a head for it, as ``lab.train`` gives it.
         windows: ``{signal: [n, samples]}`` on which the whole graph is compared too, beside random ones.
+        words: statistics of one's own among the head's features (``x_…``), which go into the graph.
 
     Raises:
+        DataError: a word of one's own is not there, breaks a promise (``lab.own_words``), or is of another
+            file than the head was trained with.
         BundleError: the head is for another decision, has foreign operators, other inputs or outputs than
             it says; or a label flips or a probability differs by more than ``TOLERANCE`` from the library's.
     """
     head = _clean_head(trained)
     _check_fits(decision, trained, head)
     parity = head_parity(trained, head)
-    front, base = export_front(decision, trained.features)
+    _check_words(decision, trained, words)
+    front, base = export_front(decision, trained.features, words)
     interface = _interface(base, trained, head)
     graph = join(front, head, interface, trained.columns)
     audit_graph(graph)
@@ -109,8 +122,16 @@ def export(decision: Decision, trained: Trained, windows: Windows | None = None)
         figures=dict(trained.figures),
         seed=trained.seed,
         notes=trained.notes,
+        own_words=trained.own_words,
     )
-    return replace(made, parity=worse(parity, graph_parity(decision, trained, made, windows)))
+    return replace(made, parity=worse(parity, graph_parity(decision, trained, made, windows, words)))
+
+
+def _check_words(decision: Decision, trained: Trained, words: OwnWords | None) -> None:
+    """Refuse words of one's own that are not those of training, or break a promise of window statistics."""
+    if words is not None and any(own_word(name) for name in trained.features):
+        words.must_be(trained.own_words, f"head '{trained.family}'")
+        check_words(words, decision, trained.features)
 
 
 def _clean_head(trained: Trained) -> bytes:

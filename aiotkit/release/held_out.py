@@ -43,6 +43,7 @@ class HeldOut:
         novelty: ``[rows]``, or None without it.
         policies: name -> actions of each row; ``rule`` must be there, ``champion`` when there is one.
         slices: name -> which rows; see ``slices_of``.
+        champion_until_us: the last instant that the champion learned from; None when it learned nothing.
     """
 
     rows: pd.DataFrame
@@ -50,6 +51,14 @@ class HeldOut:
     policies: Mapping[str, Actions]
     novelty: NDArray[Any] | None = None
     slices: Mapping[str, Flags] = field(default_factory=dict)
+    champion_until_us: int | None = None
+
+    @property
+    def new(self) -> Flags:
+        """``[rows]`` which of them the champion has not learned from."""
+        if self.champion_until_us is None:
+            return np.ones(len(self.rows), dtype=bool)
+        return np.asarray(self.rows["at_us"] > self.champion_until_us, dtype=bool)
 
 
 @dataclass(frozen=True)

@@ -7,23 +7,26 @@ compared on the same rows. Gates are left out for all of them alike.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from aiotkit.bundle.document import parse_json
 from aiotkit.bundle.interface import CONTEXT, FEATURES, HISTORY, PROBABILITIES, parse_interface
 from aiotkit.bundle.tuned import with_policy
 from aiotkit.core.conditions import TermMemory, fields
 from aiotkit.core.decision import Decision, parse_decision
-from aiotkit.core.errors import DataError
-from aiotkit.core.features import NOVELTY
+from aiotkit.core.errors import BundleError, DataError
+from aiotkit.core.features import NOVELTY, own_word
 from aiotkit.core.policy import Rule
 from aiotkit.lab.examples import Examples
 from aiotkit.lab.judge import actions_of
 from aiotkit.release.parity import open_session, run_graph
 
 Names = NDArray[np.object_]
+_ROWS = 4096  # whose windows are computed at a time
 
 
 def rule_actions(examples: Examples, decision: Decision) -> Names:
@@ -78,6 +81,44 @@ def champion_features(files: Mapping[str, bytes]) -> tuple[str, ...]:
     return parse_interface(files["interface.json"]).features
 
 
+def as_it_sees(files: Mapping[str, bytes], examples: Examples) -> Examples:
+    """Examples with a bundle's words of somebody's own as its own graph computes them.
+
+    The same word may be defined otherwise by now, or not at all.
+
+    Raises:
+        DataError: it reads such words, and the examples hold no raw windows to compute them from.
+    """
+    interface = parse_interface(files["interface.json"])
+    own = [name for name in interface.features if own_word(name)]
+    if not own:
+        return examples
+    missing = sorted(set(interface.inputs) - set(examples.windows))
+    if missing:
+        raise DataError(
+            f"the bundle computes {own[0]} by a word of its own",
+            expected="examples with raw windows",
+            found=f"none of {', '.join(missing)}",
+            do="Assemble with windows=True.",
+        )
+    session = open_session(front_of(files["graph.onnx"]), "front")
+    found = np.full((len(examples), len(interface.features)), np.nan, dtype=np.float32)
+    for start in range(0, len(examples), _ROWS):
+        rows = slice(start, start + _ROWS)
+        given = {n: np.asarray(examples.windows[n][rows], dtype=np.float32) for n in interface.inputs}
+        found[rows] = run_graph(session, given, "front")[FEATURES]
+    others = examples.with_columns([c for c in examples.columns if c not in own])
+    x = np.concatenate([others.x, found[:, [interface.features.index(name) for name in own]]], axis=1)
+    return replace(others, columns=(*others.columns, *own), x=x)
+
+
+def learned_until(files: Mapping[str, bytes]) -> int | None:
+    """The last instant of the rows that a bundle's head learned from; None when its card names none."""
+    model = parse_json(files["card.json"], "card.json", BundleError).get("model") or {}
+    last = (model.get("learned_from") or {}).get("last_us")
+    return None if last is None else int(last)
+
+
 def champion_actions(files: Mapping[str, bytes], examples: Examples, decision: Decision) -> Names:
     """What the bundle in force would propose for each row, with its margin, at the costs declared now.
 
@@ -100,6 +141,7 @@ def champion_actions(files: Mapping[str, bytes], examples: Examples, decision: D
             found=f"states {sorted(theirs.states)}, actions {sorted(theirs.actions)}",
         )
     interface = parse_interface(files["interface.json"])
+    examples = as_it_sees(files, examples)
     if not interface.states or isinstance(decision.costs, str):
         return rule_actions(examples, theirs)
     given = {
@@ -118,12 +160,24 @@ def champion_actions(files: Mapping[str, bytes], examples: Examples, decision: D
     return actions_of(found[PROBABILITIES][:, order], with_policy(decision, files), found.get(NOVELTY))
 
 
+def front_of(graph: bytes) -> bytes:
+    """The part of a bundle's graph that computes its features, from windows."""
+    model = onnx.load_from_string(graph)
+    windows = [i.name for i in model.graph.input if i.name not in (HISTORY, CONTEXT)]
+    return _part(model, windows, [FEATURES])
+
+
 def head_of(graph: bytes) -> bytes:
     """The part of a bundle's graph that follows its features: from features, history and context to ``p``."""
     model = onnx.load_from_string(graph)
     given = [i.name for i in model.graph.input] + [FEATURES]
     outputs = [o.name for o in model.graph.output if o.name != FEATURES]
-    part = onnx.utils.Extractor(model).extract_model(given, outputs)
+    return _part(model, given, outputs)
+
+
+def _part(model: onnx.ModelProto, inputs: Sequence[str], outputs: Sequence[str]) -> bytes:
+    """A part of a graph, without the inputs that it does not read."""
+    part = onnx.utils.Extractor(model).extract_model(list(inputs), list(outputs))
     read = {name for node in part.graph.node for name in node.input}
     kept = [i for i in part.graph.input if i.name in read]
     del part.graph.input[:]

@@ -100,6 +100,8 @@ def learned(model: Exported, examples: Examples | None = None) -> dict[str, JSON
         "figures": {name: plain(float(value)) for name, value in sorted(model.figures.items())},
         "learned_from": None,
     }
+    if model.own_words:
+        out["own_words"] = model.own_words
     if examples is not None:
         believed = examples.labelled().rows
         out["learned_from"] = {
@@ -109,8 +111,8 @@ def learned(model: Exported, examples: Examples | None = None) -> dict[str, JSON
             "subjects": int(examples.rows["subject"].nunique()),
             "labels": _counts(examples.rows["status"]),
             "states": _counts(believed["state"]),
-            "first_us": int(examples.rows["at_us"].min()) if len(examples) else None,
-            "last_us": int(examples.rows["at_us"].max()) if len(examples) else None,
+            "first_us": int(believed["at_us"].min()) if len(believed) else None,
+            "last_us": int(believed["at_us"].max()) if len(believed) else None,
         }
     return out
 

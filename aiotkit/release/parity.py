@@ -14,6 +14,7 @@ from aiotkit.core.decision import Decision
 from aiotkit.core.errors import BundleError
 from aiotkit.core.features import NOVELTY
 from aiotkit.lab.features import PARITY_BATCHES, Front, compute_features
+from aiotkit.lab.front import Words
 
 if TYPE_CHECKING:
     from aiotkit.lab.trained import Trained
@@ -119,7 +120,11 @@ def worse(a: Parity, b: Parity) -> Parity:
 
 
 def graph_parity(
-    decision: Decision, trained: Trained, made: Exported, windows: Windows | None = None
+    decision: Decision,
+    trained: Trained,
+    made: Exported,
+    windows: Windows | None = None,
+    words: Words | None = None,
 ) -> Parity:
     """The whole graph against the front in torch followed by the head, on random and on given windows.
 
@@ -129,7 +134,7 @@ def graph_parity(
     Raises:
         BundleError: it flips a label or differs, at some batch size.
     """
-    front = Front(decision, trained.features).eval()
+    front = Front(decision, trained.features, words).eval()
     whole, head = open_session(made.graph), open_session(made.head)
     rng = np.random.default_rng(11)
     parity = Parity(label_flips=0, max_abs=0.0, n=0)

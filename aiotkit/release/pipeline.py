@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
 import yaml
@@ -22,6 +22,7 @@ from aiotkit.bundle.unsigned import read_unsigned
 from aiotkit.core.canonical import canonical_bytes, digest
 from aiotkit.core.decision import Decision
 from aiotkit.core.errors import AiotkitError, DataError, StorageError
+from aiotkit.core.features import own_word
 from aiotkit.core.problems import parse_problems
 from aiotkit.core.strict import Count, Seconds, Strict
 from aiotkit.lab.decision_file import read_decision
@@ -40,6 +41,9 @@ from aiotkit.release.registry import (
 )
 from aiotkit.release.runner import Limits
 from aiotkit.release.stages import Done, Progress, Stage, changes, made_from, only_run, run_stage
+
+if TYPE_CHECKING:
+    from aiotkit.lab.own_words import OwnWords
 
 log = logging.getLogger(__name__)
 PIPELINES = "aiotkit_pipelines"
@@ -82,6 +86,7 @@ class Retrain:
         counter: release counter of the candidate; None = one above the highest that was registered.
         in_process: call functions instead of running notebooks.
         if_triggered: go on after the examples only where the decision's trigger says so.
+        own_words: the Python file that defines words of one's own (``x_…``) of the recipe or the decision.
     """
 
     decision: Path
@@ -93,6 +98,7 @@ class Retrain:
     counter: int | None = None
     in_process: bool = False
     if_triggered: bool = False
+    own_words: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -179,6 +185,7 @@ class _Run:
         progress("asking the registry", 0.0)
         self.registry = Registry(asked.store)
         replace_file(folder / _DECISION, decision.canonical())
+        self.words = self._keep_words()
         self.champion = self._fetch_champion()
 
     def go(self) -> Outcome:
@@ -209,6 +216,20 @@ class _Run:
 
     # what is to be done
 
+    def _keep_words(self) -> OwnWords | None:
+        """Own words are copied: a file that is changed while this runs counts from the next run on."""
+        if self.asked.own_words is None:
+            return None
+        from aiotkit.lab.own_words import own_words  # torch: seconds, needed where there are some
+
+        words = own_words(self.asked.own_words)
+        replace_file(self.folder / words.name, words.source)
+        return words
+
+    @property
+    def _own(self) -> dict[str, str]:
+        return {} if self.words is None else {"own_words": self.words.name}
+
     def _stage(self, name: str, output: str, reads: Mapping[str, str], **given: Any) -> Stage:
         paths = {key: self.folder / value for key, value in reads.items()}
         function = f"aiotkit.release.steps:{name.partition('_')[2]}"
@@ -226,7 +247,7 @@ class _Run:
                 decision | examples,
                 settings={"families": p.families, "folds": p.folds} | seed,
             ),
-            self._stage("30_export", "exported", decision | examples | {"trained": "trained"}),
+            self._stage("30_export", "exported", decision | examples | {"trained": "trained"} | self._own),
             self._stage("40_quantize", "quantized", examples | {"exported": "exported"}, settings=seed),
             self._stage(
                 "50_bench",
@@ -249,7 +270,7 @@ class _Run:
         return self._stage(
             "10_assemble",
             "examples",
-            {"decision": _DECISION},
+            {"decision": _DECISION} | self._own,
             settings=settings,
             given={
                 f"lake.{name}": f"{table.metadata().id} {table.version()}" for name, table in tables.items()
@@ -262,9 +283,11 @@ class _Run:
         from aiotkit.lab.recipe import recipe  # torch: seconds, needed where there is a champion
         from aiotkit.release.in_force import champion_features, champion_reads
 
-        more = set(champion_features(self.champion)) - set(recipe(self.decision, self.params.recipe))
-        fitting = sorted(f for f in more if f.partition(".")[0] in self.decision.signals)
-        return ",".join(fitting), bool(champion_reads(self.champion))
+        theirs = champion_features(self.champion)
+        more = set(theirs) - set(recipe(self.decision, self.params.recipe, self.words))
+        own = {f for f in theirs if own_word(f)}  # its own graph computes them, from windows
+        fitting = sorted(f for f in more - own if f.partition(".")[0] in self.decision.signals)
+        return ",".join(fitting), bool(own or champion_reads(self.champion))
 
     def _gate(self) -> Stage:
         """The last stage; the candidate that lies here is not judged against itself once it was released."""

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from aiotkit.bundle.document import parse_json
 from aiotkit.bundle.interface import CONTEXT, FEATURES, HISTORY, PROBABILITIES, parse_interface
 from aiotkit.bundle.tuned import tuned, with_policy
 from aiotkit.bundle.unsigned import read_unsigned
 from aiotkit.core.decision import Decision
-from aiotkit.core.errors import BundleError, DataError
+from aiotkit.core.errors import DataError
 from aiotkit.core.features import NOVELTY
 from aiotkit.lab.assemble import columns_of
 from aiotkit.lab.examples import Examples
@@ -28,10 +27,13 @@ from aiotkit.lab.recipe import recipe
 from aiotkit.lab.train import train
 from aiotkit.release.bench import ONE, bench
 from aiotkit.release.export import export
-from aiotkit.release.in_force import head_of, rule_actions
+from aiotkit.release.in_force import as_it_sees, head_of, learned_until, rule_actions
 from aiotkit.release.parity import open_session, run_graph
 from aiotkit.release.registry import Registry
 from aiotkit.release.store import tracking_uri
+
+if TYPE_CHECKING:
+    from aiotkit.lab.own_words import OwnWords
 
 RULE = "rule"
 Names = NDArray[np.object_]
@@ -83,7 +85,13 @@ class Rivals:
 
 
 def train_rivals(
-    examples: Examples, decision: Decision, wanted: Sequence[str], *, seed: int, tell: Tell | None = None
+    examples: Examples,
+    decision: Decision,
+    wanted: Sequence[str],
+    *,
+    seed: int,
+    tell: Tell | None = None,
+    words: OwnWords | None = None,
 ) -> Rivals:
     """Train a candidate for each family and recipe.
 
@@ -93,6 +101,7 @@ def train_rivals(
         wanted: ``family`` or ``family recipe``, such as ``lda plain``; the default recipe is all columns.
         seed: of training.
         tell: told what is going on.
+        words: statistics of one's own among the features; see ``lab.own_words``.
 
     Raises:
         DataError: fewer than two are named, or one cannot be trained.
@@ -102,17 +111,18 @@ def train_rivals(
     known = examples.known()
     for i, name in enumerate(wanted):
         family, _, kind = name.strip().partition(" ")
-        columns = columns_of(decision, recipe(decision, kind)) if kind else examples.columns
+        columns = columns_of(decision, recipe(decision, kind, words)) if kind else examples.columns
         part = examples.with_columns(columns)
         training = train(part, decision, families=(family,), seed=seed, progress=_part(tell, i, len(wanted)))
         if not training.oof_rows["key"].equals(known.rows["key"]):
             raise DataError(f"candidate '{name}': judged on other rows than were given")
         margin = tuned(decision, float(training.trained.figures["margin"]))
         actions = actions_of(training.oof_p, margin, training.oof_novelty)
-        found.append(Rival(name.strip(), training.oof_p, actions, export(decision, training.trained).graph))
+        made = export(decision, training.trained, words=words)
+        found.append(Rival(name.strip(), training.oof_p, actions, made.graph))
     _part(tell, len(wanted), len(wanted))("done", 0.0)
-    words = f"{len(known):,} rows, each judged by heads that had not seen its {decision.resample}"
-    return Rivals(known.rows, known.x, known.columns, rule_actions(known, decision), tuple(found), words)
+    judged = f"{len(known):,} rows, each judged by heads that had not seen its {decision.resample}"
+    return Rivals(known.rows, known.x, known.columns, rule_actions(known, decision), tuple(found), judged)
 
 
 def _part(tell: Tell | None, i: int, n: int) -> Tell:
@@ -166,20 +176,20 @@ def _files(registry: Registry, decision_id: str, number: int) -> Mapping[str, by
 
 def _learned_until(files: Mapping[str, bytes], number: int) -> int:
     """The last instant of what a candidate was trained on, by its model card."""
-    card = parse_json(files["card.json"], "card.json", BundleError)
-    try:
-        return int(card["model"]["learned_from"]["last_us"])
-    except (KeyError, TypeError) as error:
+    found = learned_until(files)
+    if found is None:
         raise DataError(
             f"version {number} does not say what it learned from",
             expected="model.learned_from in its card.json",
             do="Compare candidates that aiotkit run retrain made.",
-        ) from error
+        )
+    return found
 
 
 def _judged(name: str, files: Mapping[str, bytes], rows: Examples, decision: Decision) -> Rival:
     """What a bundle's head says of rows, at the costs declared now and its own margin."""
     interface = parse_interface(files["interface.json"])
+    rows = as_it_sees(files, rows)
     features, history, context = interface.features, interface.history_inputs, interface.context_inputs
     parts = {FEATURES: features, HISTORY: history, CONTEXT: context}
     feeds = {k: rows.with_columns(v).x for k, v in parts.items() if v}

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from aiotkit.bundle.unsigned import read_unsigned
 from aiotkit.core.decision import Decision
+from aiotkit.core.errors import DataError
+from aiotkit.core.features import own_word
 from aiotkit.lab.assemble import assemble as assemble_examples
 from aiotkit.lab.decision_file import read_decision
 from aiotkit.lab.examples import Examples
+from aiotkit.lab.own_words import OwnWords, check_words
+from aiotkit.lab.own_words import own_words as own_words_of
 from aiotkit.lab.recipe import recipe as names_of
 from aiotkit.lab.train import DEFAULT, Training
 from aiotkit.lab.train import train as train_heads
@@ -32,7 +36,7 @@ from aiotkit.release.evidence import Evidence
 from aiotkit.release.export import Exported
 from aiotkit.release.export import export as export_graph
 from aiotkit.release.held_out import CHAMPION, RULE, HeldOut, slices_of
-from aiotkit.release.in_force import champion_actions, rule_actions
+from aiotkit.release.in_force import champion_actions, learned_until, rule_actions
 from aiotkit.release.promote import Candidate, judge
 from aiotkit.release.quantize import Variant, calibration_of, variants
 from aiotkit.release.registry import BUNDLE_FILE, EVIDENCE_FILE, REPORT_FILE
@@ -46,7 +50,15 @@ AS_OF = "as_of_us"
 
 
 def assemble(
-    *, decision: Where, lake: str, as_of_us: int, recipe: str, also: str, windows: bool, out: Where
+    *,
+    decision: Where,
+    lake: str,
+    as_of_us: int,
+    recipe: str,
+    also: str,
+    windows: bool,
+    out: Where,
+    own_words: Where = "",
 ) -> Examples:
     """10: examples out of the lake.
 
@@ -58,10 +70,18 @@ def assemble(
         also: further features, with commas (those that the champion reads).
         windows: keep raw windows too.
         out: folder to write into.
+        own_words: the Python file that defines words of one's own; empty = there are none.
+
+    Raises:
+        DataError: the file breaks a promise (``lab.own_words``), or nothing asks for one of its words.
     """
-    wanted = read_decision(Path(decision))
-    names = sorted({*names_of(wanted, recipe), *filter(None, also.split(","))})
-    found = assemble_examples(Lake.open(lake), wanted, names=names, as_of_us=as_of_us, windows=windows)
+    wanted, words = read_decision(Path(decision)), _words(own_words)
+    names = sorted({*names_of(wanted, recipe, words), *filter(None, also.split(","))})
+    if words is not None:
+        _check_used(words, wanted, names)
+    found = assemble_examples(
+        Lake.open(lake), wanted, names=names, as_of_us=as_of_us, windows=windows, words=words
+    )
     found.save(_folder(out))
     labelled = found.labelled().rows["state"]
     figures = {"rows": len(found), "labelled": len(labelled), "columns": len(found.columns)}
@@ -93,7 +113,9 @@ def train(*, decision: Where, examples: Where, families: str, folds: int, seed: 
     return found
 
 
-def export(*, decision: Where, examples: Where, trained: Where, out: Where) -> Exported:
+def export(
+    *, decision: Where, examples: Where, trained: Where, out: Where, own_words: Where = ""
+) -> Exported:
     """30: one graph from windows to probabilities, refused unless it says what the library says.
 
     Args:
@@ -101,9 +123,14 @@ def export(*, decision: Where, examples: Where, trained: Where, out: Where) -> E
         examples: folder of stage 10.
         trained: folder of stage 20.
         out: folder to write into.
+        own_words: as in stage 10.
+
+    Raises:
+        DataError: the file of own words is not the one that the head was trained with.
     """
     windows = {name: np.asarray(w[:256]) for name, w in Examples.load(Path(examples)).windows.items()}
-    found = export_graph(read_decision(Path(decision)), Trained.load(Path(trained)), windows or None)
+    wanted, head = read_decision(Path(decision)), Trained.load(Path(trained))
+    found = export_graph(wanted, head, windows or None, _words(own_words))
     kept.save_exported(found, _folder(out))
     parity = {name: found.parity[name] for name in ("label_flips", "max_abs", "n")}
     write_figures(out, {"bytes": len(found.graph), "head_bytes": len(found.head), **parity})
@@ -216,7 +243,25 @@ def _held_out(
     if champion:
         policies[CHAMPION] = champion_actions(champion, given, decision)
     found = kept.load_arrays(trained)
-    return HeldOut(rows, found["p"], policies, found.get("novelty"), slices_of(given))
+    until = learned_until(champion) if champion else None
+    return HeldOut(rows, found["p"], policies, found.get("novelty"), slices_of(given), until)
+
+
+def _check_used(words: OwnWords, decision: Decision, names: Sequence[str]) -> None:
+    """Refuse words that nothing asks for, or that break a promise: before the lake is read."""
+    if not any(map(own_word, names)):
+        like = f"{next(iter(decision.signals))}.{next(iter(words))}"
+        raise DataError(
+            f"own words: no feature asks for a word of {words.name}",
+            expected=f"one of {', '.join(words)} in the recipe or the decision file",
+            do=f"Add one to the recipe, like 'auto,{like}'.",
+        )
+    check_words(words, decision, names)
+
+
+def _words(path: Where) -> OwnWords | None:
+    """What a file defines; '' names none."""
+    return own_words_of(Path(path)) if str(path) else None
 
 
 def _folder(out: Where) -> Path:

@@ -16,8 +16,10 @@ for package in ("torch", "mlflow", "papermill", "typer"):
     pytest.importorskip(package)
 pytestmark = [pytest.mark.desk, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
+from worlds.own_words import words_file  # noqa: E402
 from worlds.small_plant import decision_file, small_lake  # noqa: E402
 
+from aiotkit.bundle.unsigned import read_unsigned  # noqa: E402
 from aiotkit.release.registry import Registry  # noqa: E402
 from aiotkit.release.stages import only_run  # noqa: E402
 from aiotkit.release.store import store_uri  # noqa: E402
@@ -71,6 +73,24 @@ def test_a_scheduler_makes_a_candidate_with_notebooks(plant: tuple[Path, dict[st
     assert "Traceback" not in shown
 
 
+def test_a_word_of_ones_own_goes_through_the_notebooks(
+    plant: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    """``--own-words FILE`` and a name in the recipe are all there is to say; a wrong file is exit code 2."""
+    folder, words = plant[0], words_file(tmp_path)
+    decision_file(tmp_path)
+    retrain = [*RETRAIN[:5], str(folder / "lake"), *RETRAIN[6:8]]
+    retrain += ["--recipe", "vib.x_swing,temp.mean", "--json"]
+    found = told(aiotkit(tmp_path, *retrain, "--own-words", words.name))
+    assert (found["status"], found["passed"]) == ("registered", True)
+    bundle = (tmp_path / "work/retrain/small-pump/candidate/bundle.aiot").read_bytes()
+    assert "vib.x_swing" in read_unsigned(bundle)[0].files["interface.json"].decode()
+    code, out, _ = aiotkit(tmp_path, *retrain, "--own-words", "absent.py")
+    assert (code, "own words: absent.py; expected a Python file" in out) == (2, True)
+    code, out, _ = aiotkit(tmp_path, *retrain)
+    assert (code, "the word 'x_swing' is nobody's" in out) == (2, True)
+
+
 def test_again_without_news_does_nothing(plant: tuple[Path, dict[str, Any]]) -> None:
     """Exit code 0, every stage skipped, the same version; also for words instead of JSON."""
     folder, found = plant
@@ -91,9 +111,9 @@ def test_gates_that_refuse_have_an_exit_code_of_their_own(
     registry.set_champion(registry.version("small-pump", 1))
     words = [*RETRAIN, *place, "--counter", "5", "--in-process"]
     found = told(aiotkit(folder, *words, "--json"), 4)
-    assert [g["gate"] for g in found["gates"] if not g["passed"]] == ["beats_champion"]
+    assert [g["gate"] for g in found["gates"] if not g["passed"]] == ["no_worse_than_champion"]
     code, _, err = aiotkit(folder, "approve", "small-pump", "--key", "lead.pem", *place)
-    assert (code, "its gates refused it (beats_champion)" in err) == (1, True)
+    assert (code, "its gates refused it (no_worse_than_champion)" in err) == (1, True)
     assert aiotkit(folder, *words)[0] == 0  # nothing new
 
 

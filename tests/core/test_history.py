@@ -46,6 +46,17 @@ def test_ewma_is_the_exponentially_weighted_mean_of_the_whole_past(series, over_
     assert value(spec, state, times[-1]) == pytest.approx(expected, rel=1e-6, abs=1e-6)
 
 
+@given(SERIES, OVER_S, st.floats(0, 1e4))
+def test_a_baseline_is_the_mean_of_the_first_while_and_is_kept(series, over_s, later):
+    """Not known before ``over_s`` have passed since the first value; the same ever after."""
+    spec = history("baseline", over_s, initial=-7.0)
+    state, times, values = feed(spec, series)
+    now = times[-1] + later
+    first = values[times - times[0] < over_s]
+    expected = first.mean() if now - times[0] >= over_s else -7.0
+    assert value(spec, state, now) == pytest.approx(expected, rel=1e-6, abs=1e-6)
+
+
 @given(SERIES.filter(lambda s: len(s) > 4), OVER_S)
 def test_slope_is_the_weighted_least_squares_slope_of_the_whole_past(series, over_s):
     """The running sums equal a weighted straight line fitted by numpy, where that is well defined."""
@@ -84,7 +95,8 @@ def test_time_since_counts_from_the_last_time_above(series, over_s, above):
 
 
 @pytest.mark.parametrize(
-    ("kind", "more"), [("ewma", {}), ("slope", {}), ("max", {}), ("time_since", {"above": 0.0})]
+    ("kind", "more"),
+    [("ewma", {}), ("slope", {}), ("max", {}), ("time_since", {"above": 0.0}), ("baseline", {})],
 )
 class TestEveryKind:
     """What all kinds of history promise."""

@@ -201,6 +201,33 @@ def test_recorded_features_do_where_windows_did_not_leave(tmp_path: Path, decisi
     assert np.isnan(found.x[:, found.columns.index("vib.max")]).all()
 
 
+def test_words_of_ones_own_are_computed_here_not_taken_from_records(
+    tmp_path: Path, document: dict[str, Any], decision: Decision
+) -> None:
+    """A device may have had another file: windows count, records of such a name and its history do not."""
+    from worlds.own_words import words_file
+
+    from aiotkit.lab.examples import OWN_WORDS
+    from aiotkit.lab.own_words import own_words
+
+    own, words = "vib.x_swing", own_words(words_file(tmp_path))
+    taken = [(g, f | {own: 99.0}, h | {"swung": 99.0}) for g, f, h in device(telemetry(), decision)]
+    document["history"] |= {"swung": {"of": own, "kind": "ewma", "over_s": 3600}}
+    decision = parse_decision(document)
+    for kept in (True, False):
+        lake = make_lake(tmp_path / f"kept-{kept}")
+        record(lake, decision, taken, windows=kept, features=(*NAMES, own))
+        found = assemble(lake, decision, names=(*NAMES, own), as_of_us=AS_OF_US, words=words)
+        for column in (own, "history.swung"):
+            values = found.x[:, found.columns.index(column)]
+            assert np.isfinite(values).any() == kept, column
+            assert not (values == 99).any(), column
+        assert found.sources[OWN_WORDS] == words.digest
+    document["history"].pop("swung")
+    without = assemble(lake, parse_decision(document), names=NAMES, as_of_us=AS_OF_US, words=words)
+    assert OWN_WORDS not in without.sources
+
+
 def test_nothing_usable_is_an_error_that_says_what_to_do(tmp_path: Path, decision: Decision) -> None:
     """Records without any wanted feature, and a lake without anything, are refused with the next step."""
     lake = make_lake(tmp_path / "a")

@@ -254,7 +254,7 @@ def test_intervals_are_as_sure_as_the_decision_asks(document: dict[str, Any]) ->
     wide, narrow = found[0.95], found[0.8]
     assert wide["difference"] == narrow["difference"]
     assert wide["low"] < narrow["low"] < narrow["high"] < wide["high"]
-    with pytest.raises(DecisionFileError, match="limits.confidence"):
+    with pytest.raises(DecisionFileError, match=r"limits\.confidence"):
         parse_decision(document | {"limits": {"confidence": 0.3}})
 
 

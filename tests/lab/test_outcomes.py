@@ -65,6 +65,16 @@ def test_a_state_reported_within_the_horizon_is_the_outcome(pump: Any) -> None:
     assert label_of(pump, late) == ("mature", "ok")
 
 
+def test_a_report_at_the_end_of_an_episode_belongs_to_the_next(pump: Any) -> None:
+    """An episode is [t, t + horizon): what holds at its end labels the decision that is taken then."""
+    first, just, then = (pump.decide("d1", T0 + us) for us in (0, 1, DAY))
+    pump.store()
+    bring(pump, report("pump-a", "broken", T0 + DAY))
+    assert label_of(pump, first) == ("mature", "ok")
+    assert label_of(pump, just) == ("mature", "broken")
+    assert label_of(pump, then) == ("mature", "broken")
+
+
 def test_no_label_before_maturity_whatever_was_said(pump: Any) -> None:
     """Until the waiting time is over a decision is pending, also when something was reported."""
     key = pump.decide("d1", T0)

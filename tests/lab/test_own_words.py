@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -132,3 +133,51 @@ def test_a_file_that_defines_no_words_is_refused(tmp_path: Path, text: str, word
         own_words(path)
     with pytest.raises(DataError, match=r"own words: absent\.py; expected a Python file"):
         own_words(tmp_path / "absent.py")
+    with pytest.raises(
+        DataError, match=r"own words: mine\.txt; expected a Python file \(\.py\); found \.txt"
+    ):
+        own_words(path.rename(tmp_path / "mine.txt"))
+
+
+def test_an_edited_file_is_read_anew_at_once(tmp_path: Path) -> None:
+    """What runs is what the digest says: no cached bytes, even of the same length and second."""
+    from aiotkit.lab.own_words import own_words
+
+    path = tmp_path / "mine.py"
+    path.write_text(HUM)
+    before = own_words(path)
+    stat = path.stat()
+    path.write_text(HUM.replace("x_hum", "x_ham"))
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    after = own_words(path)
+    assert (list(before), list(after)) == (["x_hum"], ["x_ham"])
+    assert before.digest != after.digest
+    assert [p.name for p in tmp_path.iterdir()] == ["mine.py"]
+
+
+def test_words_are_checked_as_a_decision_asks_for_them(words: dict[str, Any]) -> None:
+    """At each length a feature has, those of the decision among them; the message names the feature."""
+    from aiotkit.lab.own_words import check_words
+
+    decision, asked = decision_of(), []
+
+    def noted(n: int, rate_hz: float) -> Any:
+        asked.append((n, rate_hz))
+        return words["x_hum"](n, rate_hz)
+
+    n, rate = decision.samples("vib"), 64.0
+    check_words({"x_hum": noted}, decision, ["vib.x_hum", "vib.x_hum_1of2", "vib.x_hum_2of2", "vib.rms"])
+    assert set(asked) == {(n, rate), (n // 2, rate)}
+    check_words({"x_hum": broken("x.abs()")}, decision, ["vib.rms"])
+    with pytest.raises(DataError, match=r"feature 'vib\.x_hum': own feature: result"):
+        check_words({"x_hum": broken("x.abs()")}, decision, ["vib.x_hum"])
+    with pytest.raises(DataError, match=r"'x_hun' is nobody's; expected x_hum\. did you mean 'x_hum'"):
+        check_words(words, decision, ["vib.x_hun"])
+
+
+def test_a_module_that_raises_is_an_error_about_the_module() -> None:
+    """Whatever comes out of a user's code is told with the check in which it came."""
+    from aiotkit.lab.own_words import check_feature
+
+    with pytest.raises(DataError, match=r"own feature: fails in gives_one_number_a_window; found .*nowhere"):
+        check_feature(broken("x.nowhere()"), 32, 8.0)

@@ -197,7 +197,7 @@ def test_a_released_candidate_is_not_judged_against_itself(desk: Desk) -> None:
     assert other.evidence is not None
     assert (other.version.number, other.version.release_counter) == (2, 2)
     assert other.evidence.champion == desk.registry.version(ID, 1).bundle
-    assert other.evidence.gate("beats_champion").words
+    assert other.evidence.gate("no_worse_than_champion").words
     with pytest.raises(DataError, match="release counter 2; expected at least 3: 2 is registered already"):
         desk.run(params=params, counter=2)
 

@@ -16,7 +16,7 @@ pytest.importorskip("torch")
 from worlds.bundles import decision_of  # noqa: E402
 from worlds.heads import exported_head, held_out, pump_examples, trained_head  # noqa: E402
 
-from aiotkit.bundle.tuned import POLICY_FILE  # noqa: E402
+from aiotkit.bundle.tuned import POLICY_FILE, tuned  # noqa: E402
 from aiotkit.core.decision import Decision  # noqa: E402
 from aiotkit.core.errors import BundleError, DataError  # noqa: E402
 from aiotkit.lab.judge import actions_of  # noqa: E402
@@ -36,6 +36,7 @@ from aiotkit.release.in_force import champion_actions  # noqa: E402
 from aiotkit.release.promote import Candidate, judge  # noqa: E402
 from aiotkit.release.quantize import DYNAMIC, FLOAT32, Variant, variants  # noqa: E402
 
+CHAMPION_GATE = "no_worse_than_champion"
 DIGEST = "sha256:" + "0" * 64
 BENCH = {
     "size_bytes": 1000,
@@ -181,18 +182,45 @@ def test_unknown_costs_pass_no_gate_about_money() -> None:
     assert "money" not in found.tables
 
 
-def test_the_champion_must_be_beaten_too(decision: Decision) -> None:
-    """A candidate that beats the rule but not the policy in force is refused."""
+def test_a_candidate_worse_than_the_champion_is_refused(decision: Decision) -> None:
+    """A candidate that beats the rule but is surely dearer than the policy in force is refused."""
     held = held_out(decision)
     knowing = np.where(held.rows["state"] == "worn", "stop", "run").astype(object)
-    both = replace(held, policies={**held.policies, "champion": knowing})
+    needless = (held.rows["state"] != "worn").to_numpy() & (np.arange(len(held.rows)) % 40 == 0)
+    p = np.where((needless | (held.rows["state"] == "worn").to_numpy())[:, None], [0.0, 1.0], [1.0, 0.0])
+    both = replace(held, p=p, policies={**held.policies, "champion": knowing})
     found = judge(contender(champion=DIGEST), both, decision, seed=1)
-    assert found.gate("beats_rule").passed
-    passed, words = beats(found, "beats_champion")
-    assert not passed
-    assert "champion" in words
+    assert found.gate("beats_rule").passed, found.gate("beats_rule").words
+    passed, words = beats(found, CHAMPION_GATE)
+    assert not passed, words
+    assert words.startswith("worse than the champion, by ")
     worse = replace(held, policies={**held.policies, "champion": np.full(len(knowing), "stop", object)})
-    assert judge(contender(champion=DIGEST), worse, decision, seed=1).gate("beats_champion").passed
+    assert judge(contender(champion=DIGEST), worse, decision, seed=1).gate(CHAMPION_GATE).passed
+
+
+def test_a_refresh_that_does_what_the_champion_does_passes(decision: Decision) -> None:
+    """Newer rows, the same actions: nothing speaks against it."""
+    held = held_out(decision)
+    mine = actions_of(held.p, tuned(decision, contender().exported.margin), held.novelty)
+    same = replace(held, policies={**held.policies, "champion": mine})
+    passed, words = beats(judge(contender(champion=DIGEST), same, decision, seed=1), CHAMPION_GATE)
+    assert passed, words
+
+
+def test_the_champion_is_judged_on_rows_it_has_not_learned_from(decision: Decision) -> None:
+    """What a champion knows by heart says nothing; too few new rows are too little data."""
+    held = held_out(decision)
+    at = np.sort(held.rows["at_us"].to_numpy())
+    middle = int(at[len(at) // 2])
+    by_heart = np.where(held.rows["state"] == "worn", "stop", "run").astype(object)
+    lost = np.where(held.rows["at_us"] > middle, "stop", by_heart).astype(object)
+    both = replace(held, policies={**held.policies, "champion": lost}, champion_until_us=middle)
+    passed, words = beats(judge(contender(champion=DIGEST), both, decision, seed=1), CHAMPION_GATE)
+    assert passed, words
+    assert f"on {(held.rows['at_us'] > middle).sum()} rows that neither has learned from" in words
+    late = replace(both, champion_until_us=int(at[-1]))
+    passed, words = beats(judge(contender(champion=DIGEST), late, decision, seed=1), CHAMPION_GATE)
+    assert (passed, words) == (False, "too little data: 0 rows that the champion has not learned from")
 
 
 def test_few_labels_pass_no_gate(decision: Decision) -> None:
