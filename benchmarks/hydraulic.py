@@ -62,9 +62,7 @@ def by_blocks(part: str, examples: Examples, decision: Decision, training: Train
     """Out-of-fold labels and money of the family that training chose."""
     found, name = Found(), f"{part}_{n}"
     rows = training.oof_rows
-    cycles = cycles_of(
-        rows, training.oof_p, training.oof_novelty, decision, training.trained.figures["margin"]
-    )
+    cycles = cycles_of(rows, training.oof_p, training.oof_novelty, decision, training.oof_margins)
     fare = fared(cycles, decision)
     found.figures[f"{name}_accuracy"] = fare["accuracy"]
     if n == BLOCKS[0]:

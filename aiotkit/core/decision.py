@@ -337,6 +337,20 @@ class Decision(Strict):
         )
 
     @property
+    def uneventful(self) -> str:
+        """The state in which nothing is the matter.
+
+        What silence means; else where the action that is taken when no line of the rule applies costs
+        least; else the first.
+        """
+        if self.outcome.silence is not None:
+            return self.outcome.silence
+        if isinstance(self.costs, str):
+            return next(iter(self.states))
+        ordinary = self.costs[self.rule[-1].action]
+        return min(self.states, key=lambda state: ordinary[state])
+
+    @property
     def digest(self) -> str:
         """Identity: sha256 of the canonical form."""
         return digest(self.canonical())

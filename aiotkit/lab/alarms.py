@@ -93,13 +93,13 @@ def subject_days(rows: pd.DataFrame) -> int:
 def events_of(rows: pd.DataFrame, decision: Decision) -> pd.DataFrame:
     """Events the labels tell of: the last row of each stretch in a state other than the normal one.
 
-    The normal state is ``outcome.silence``, else the first. A stretch longer than the horizon counts as one
+    The normal state is ``Decision.uneventful``. A stretch longer than the horizon counts as one
     event a horizon.
 
     Returns:
         Columns ``subject``, ``at_us``.
     """
-    normal = decision.outcome.silence or next(iter(decision.states))
+    normal = decision.uneventful
     horizon = round(decision.outcome.horizon_s * 1e6)
     ordered = rows[["subject", "at_us", "state"]].sort_values(["subject", "at_us"], kind="stable")
     found: list[tuple[str, int]] = []

@@ -5,6 +5,9 @@ intervenes would have changed what came after; so its episode lasts to the horiz
 says, whatever is proposed meanwhile. (With actions that hold that long the two give the same money; a test
 holds them together.)
 
+What does not intervene and is replaced before the horizon is paid only if its state came to pass meanwhile:
+it is another one than the uneventful one, and the row at which it was replaced is of another state.
+
 A question is answered. Where the true state calls for an action that intervenes, that episode lasts to the
 horizon too. Where it calls for waiting, the answer holds for ``human.holds_s`` (at least until the next row),
 unless something intervenes before, and then may be asked again: the person and wrong answers are charged
@@ -205,10 +208,12 @@ class Book:
         following, last = np.append(begins[1:], 0), np.append(np.diff(self.subject[begins]) != 0, True)
         lasted = (self.at_us[following] - self.at_us[begins]) / (self.decision.outcome.horizon_s * 1e6)
         short = ~last & (lasted < 1)
-        price[short & self._waits[codes[begins]]] = 0.0
+        state, quiet = self.state[begins], list(self.decision.states).index(self.decision.uneventful)
+        passed = (state != quiet) & (self.state[following] != state)
+        price[short & self._waits[codes[begins]] & ~passed] = 0.0
         held = np.flatnonzero(short & self._settled(codes)[begins])
-        state = self.state[begins[held]]
-        price[held] -= declared_costs(self.decision)[self._idle[state], state] * (1 - lasted[held])
+        idle = declared_costs(self.decision)[self._idle[state[held]], state[held]]
+        price[held] -= idle * (1 - lasted[held])
         return begins, price
 
     def _prices(self, codes: Ints, at: Ints) -> Floats:

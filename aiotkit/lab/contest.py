@@ -104,10 +104,11 @@ def _priced(
 
 @dataclass(frozen=True)
 class Chosen:
-    """What a family would have done on each row, and its margin."""
+    """What a family would have done on each row, its margin, and the margin that judges each row."""
 
     actions: Any
     margin: float
+    margins: Floats
 
 
 def chosen_actions(problem: Problem, p: Floats, novelty: Floats) -> Chosen:
@@ -117,17 +118,24 @@ def chosen_actions(problem: Problem, p: Floats, novelty: Floats) -> Chosen:
     judged_as = [tuned(decision, margin) for margin in margins]
     actions = [judge.actions_of(p, one, novelty) for one in judged_as]
     if len(margins) == 1:
-        return Chosen(actions[0], margins[0])
+        return Chosen(actions[0], margins[0], np.full(len(rows), margins[0]))
     spent = np.zeros((len(problem.folds), len(margins)))
     for i, (_, test) in enumerate(problem.folds):
         part = rows.iloc[test].reset_index(drop=True)
         for j, one in enumerate(actions):
             spent[i, j] = float(judge.money_of(part, one[test], decision)["money"].sum())
-    said = actions[0].copy()
+    said, each = actions[0].copy(), np.zeros(len(rows))
     for i, (_, test) in enumerate(problem.folds):
         best = _least(spent.sum(axis=0) - spent[i])
-        said[test] = actions[best][test]
-    return Chosen(said, margins[_least(spent.sum(axis=0))])
+        said[test], each[test] = actions[best][test], margins[best]
+    return Chosen(said, margins[_least(spent.sum(axis=0))], each)
+
+
+def margins_of_rows(problem: Problem, p: Floats, novelty: Floats) -> Floats:
+    """``[rows]`` the margin that each row is judged under; the declared one where costs are unknown."""
+    if isinstance(problem.decision.costs, str):
+        return np.full(len(problem.y), problem.decision.policy.margin)
+    return chosen_actions(problem, p, novelty).margins
 
 
 def _least(spent: Floats) -> int:

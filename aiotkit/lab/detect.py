@@ -28,7 +28,7 @@ from aiotkit.core.decision import Decision
 from aiotkit.core.errors import DataError
 from aiotkit.lab import judge, splits
 from aiotkit.lab.calibrate import no_calibration
-from aiotkit.lab.contest import FIGURES, judged, winner
+from aiotkit.lab.contest import FIGURES, judged, margins_of_rows, winner
 from aiotkit.lab.evaluate import merge_alarms
 from aiotkit.lab.examples import BELIEVED, OWN_WORDS, Examples
 from aiotkit.lab.heads.alarm import Alarm, learn_tail
@@ -152,6 +152,7 @@ class Found:
     p: Floats
     rows: pd.DataFrame
     fold: Ints
+    margins: Floats
     comparison: pd.DataFrame
 
 
@@ -199,8 +200,11 @@ def detect(
     trained = _trained(name, found[name], examples, decision, rows, notes, seed)
     report("done", 1.0)
     if known is None:
-        return Found(trained, np.zeros((0, 2)), examples.rows.iloc[:0], np.zeros(0, np.int64), comparison)
-    return Found(trained, found[name].p[where], known.examples.rows, known.fold_of, comparison)
+        none = examples.rows.iloc[:0]
+        return Found(trained, np.zeros((0, 2)), none, np.zeros(0, np.int64), np.zeros(0), comparison)
+    p = found[name].p[where]
+    margins = margins_of_rows(known, p, np.zeros(len(where)))
+    return Found(trained, p, known.examples.rows, known.fold_of, margins, comparison)
 
 
 def _detection(

@@ -2,8 +2,10 @@
 
 An episode begins with a decision and lasts until the action in force changes or the horizon is over; its
 state is the label of the decision it began with. An action that does not intervene and is replaced before
-the horizon has no consequence of its own: what came then is the next episode's. Where the state is not
-known the cost is the row's if it is the same in every state, else it is only bounded.
+the horizon has no consequence of its own, as long as its state is still to come: then it is the next
+episode's. A state other than the uneventful one that the next decision does not have came before it, and is
+paid. Where the state is not known the cost is the row's if it is the same in every state, else it is only
+bounded.
 """
 
 from __future__ import annotations
@@ -55,7 +57,8 @@ def _cut(mine: pd.DataFrame, horizon_us: int) -> Iterator[dict[str, Any]]:
             if not changed and not over:
                 continue
             end = current["start_us"] + horizon_us if over else at_us
-            yield current | {"end_us": end, "ended": "horizon" if over else "changed"}
+            ended = {"end_us": end, "ended": "horizon" if over else "changed"}
+            yield current | ended | {"next": (state, status)}
         current = {"subject": subject, "start_us": at_us, "action": action, "state": state, "status": status}
     if current is not None:
         yield current | {"end_us": current["start_us"] + horizon_us, "ended": "open"}
@@ -66,10 +69,14 @@ def _priced(episode: dict[str, Any], decision: Decision) -> dict[str, Any]:
     row = known_costs(decision).get(action) if isinstance(action, str) else None
     if row is None:
         return episode | {"cost": np.nan, "low": np.nan, "high": np.nan}
-    if episode["ended"] == "changed" and not decision.actions[action].intervenes:
-        return episode | {"cost": 0.0, "low": 0.0, "high": 0.0}
     known = isinstance(state, str) and episode["status"] in _KNOWN
     low, high = (row[state], row[state]) if known else (min(row.values()), max(row.values()))
+    if episode["ended"] == "changed" and not decision.actions[action].intervenes:
+        following, status = episode["next"]
+        if not known or state in (decision.uneventful, following):
+            low = high = 0.0
+        elif status == "pending":
+            low = min(0.0, low)
     return episode | {"cost": low if low == high else np.nan, "low": low, "high": high}
 
 

@@ -2,7 +2,8 @@
 
 Money counts episodes, not samples: an episode begins with a row and costs what the table declares for its
 action in the state believed of that row. One that intervenes lasts to the horizon; one that does not lasts
-until the action changes, and costs nothing of its own when that is before the horizon (see ``lab.books``).
+until the action changes, and costs nothing of its own when that is before the horizon and before what it
+let happen (see ``lab.books``).
 The states are those that were observed: what another action would have changed of them is not known here
 (the closed loop in ``loop/`` shows it).
 
@@ -13,6 +14,7 @@ the answer ceases to hold.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +23,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from aiotkit.bundle.tuned import tuned
 from aiotkit.core.decision import Decision
 from aiotkit.core.errors import DataError
 from aiotkit.core.policy import ASK, LeastExpectedCost
@@ -32,6 +35,7 @@ __all__ = [
     "ORACLE",
     "Threshold",
     "actions_of",
+    "actions_with",
     "compare",
     "declared_costs",
     "money_of",
@@ -78,6 +82,20 @@ def actions_of(p: NDArray[Any], decision: Decision, novelty: NDArray[Any] | None
         sane[near] = out[near] != np.array(None)
     out[~sane] = decision.recovery
     return out if novelty is None else _with_novelty(out, sane, novelty, decision)
+
+
+def actions_with(
+    margins: float | Floats, p: NDArray[Any], decision: Decision, novelty: NDArray[Any] | None = None
+) -> Names:
+    """``actions_of`` under a margin, or under one for each row (``[rows]``)."""
+    if isinstance(margins, float):
+        return actions_of(p, tuned(decision, margins), novelty)
+    out = np.empty(len(p), dtype=object)
+    for margin in np.unique(margins):
+        mine = margins == margin
+        beside = None if novelty is None else np.asarray(novelty)[mine]
+        out[mine] = actions_of(p[mine], tuned(decision, float(margin)), beside)
+    return out
 
 
 def _least(p: Floats, table: Floats, decision: Decision) -> tuple[Ints, NDArray[np.bool_]]:
@@ -153,10 +171,10 @@ def compare(
 ) -> pd.DataFrame:
     """Policies side by side on the same rows, cheapest first; see ``evaluate.policy_table``.
 
-    Intervals (of level ``limits.confidence``) resample subjects or blocks of time, as the decision file says
-    (one subject: blocks). Blocks are 7 days, shorter (but never shorter than the horizon, within which
-    outcomes overlap) where that would leave fewer than 8. Where two clusters cannot be had, ``low`` and
-    ``high`` are NaN.
+    Intervals (of level ``limits.confidence``) resample subjects or blocks of time, as the decision file says;
+    of fewer subjects than ``fewest_subjects`` blocks, which holds for these subjects alone. Blocks are 7
+    days, shorter (but never shorter than the horizon, within which outcomes overlap) where that would leave
+    fewer than 8. Where two clusters cannot be had, ``low`` and ``high`` are NaN.
 
     Returns:
         One row a policy, cheapest first; ``attrs``: ``baseline``, ``level``, ``resample``, ``clusters`` and
@@ -194,20 +212,32 @@ class _Plan:
     words: str
 
 
+def fewest_subjects(level: float) -> int:
+    """Subjects that an interval of this level needs.
+
+    By luck alone all differences of k subjects have one sign, and all that is resampled from them, with
+    probability 2 · 2^−k; that must not exceed what the interval may miss.
+    """
+    return max(2, math.ceil(1 - math.log2(1 - level)))
+
+
 def _plan(book: Book, decision: Decision) -> _Plan:
-    subjects = len(book.subjects)
-    if decision.resample == "subject" and subjects > 1:
+    subjects, fewest = len(book.subjects), fewest_subjects(decision.limits.confidence)
+    if decision.resample == "subject" and subjects >= fewest:
         return _Plan("subject", subjects, DAY_US, f"intervals resample {subjects} subjects")
     span = int(book.at_us.max() - book.at_us.min()) + 1
     horizon = max(1, round(decision.outcome.horizon_s * 1e6))
     period = max(horizon, min(_BLOCK_DAYS * DAY_US, -(-span // _BLOCKS)))
     clusters = len(np.unique((book.at_us - book.at_us.min()) // period))
-    alone = "there is one subject only: " if decision.resample == "subject" else ""
+    few = ""
+    if decision.resample == "subject":
+        many = "subjects" if subjects > 1 else "subject"
+        few = f"{subjects} {many} alone ({fewest} are needed to resample them): "
     if clusters < 2:
-        words = f"{alone}no interval: all rows lie within one horizon, so there is nothing to resample"
+        words = f"{few}no interval: all rows lie within one horizon, so there is nothing to resample"
         return _Plan("block", clusters, period, words)
     length = f"{period / DAY_US:.3g} days" if period >= DAY_US else f"{period / 3.6e9:.3g} h"
-    return _Plan("block", clusters, period, f"{alone}intervals resample {clusters} blocks of {length}")
+    return _Plan("block", clusters, period, f"{few}intervals resample {clusters} blocks of {length}")
 
 
 def _by_blocks(

@@ -233,7 +233,11 @@ def _of_column(raw: Raw, decision: Decision, told: Told) -> tuple[pd.DataFrame, 
     at, reason, said = _times(raw, decision, told)
     rows = pd.DataFrame({"row": raw.frame.index, "subject": _subjects(raw, decision, told), "state": state})
     rows = rows.assign(at_us=at, reason=_unknown(state, decision, reason))
-    covers, why = _covered(rows[rows["reason"] == ""], decision, told)
+    good = rows[rows["reason"] == ""]
+    if _are_events(good, decision, told):
+        covers, why = 0, ["no row says that all was well: each is an event, at its instant"]
+    else:
+        covers, why = _covered(good, decision, told)
     rows["at_us"] += np.where(rows["reason"] == "", covers, 0)
     rows["reported_us"] = rows["at_us"]
     kept = _thinned(rows[rows["state"] != ""], round(decision.outcome.horizon_s * 1e6))
@@ -261,6 +265,16 @@ def _unknown(
         for s in state
     ]
     return np.where(reason == "", np.array(words, dtype=object), reason)
+
+
+def _are_events(rows: pd.DataFrame, decision: Decision, told: Told) -> bool:
+    """Whether rows tell of events, like failures: none says the silent state, and they are far apart."""
+    silent, window = decision.outcome.silence, decision.window
+    if told.covers_s is not None or silent is None or silent in set(rows["state"]):
+        return False
+    steps = rows.sort_values(["subject", "at_us"]).groupby("subject")["at_us"].diff().dropna()
+    apart = float(steps.median()) if len(steps) else np.inf
+    return apart > 2e6 * max(window.length_s, window.every_s)
 
 
 def _covered(rows: pd.DataFrame, decision: Decision, told: Told) -> tuple[int, list[str]]:

@@ -27,6 +27,8 @@ from aiotkit.lab.recipe import recipe
 from aiotkit.lab.start import draft_from, two_costs
 from aiotkit.lab.template import write_draft
 
+__all__ = ["Own", "Told", "decision_from", "own_data"]
+
 if TYPE_CHECKING:
     from aiotkit.lab.own_words import OwnWords
     from aiotkit.lab.train import Training

@@ -3,7 +3,7 @@
 Every pair of actions on every column, with limits on a grid of quantiles, priced in episodes; the cheapest
 is refined between its neighbours on the grid. Where that would take more than some seconds, each pair on
 each column keeps the limits that look best row by row. It is chosen in sample: priced on the rows it was
-chosen on, it looks better than it is.
+chosen on, it looks better than it is; ``tuned_elsewhere`` prices it on rows it was not chosen on.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from aiotkit.lab.books import Book, Floats, Ints, Names, declared_costs
 _GRID = 64  # limits a column is tried with
 _ROUNDS = 3  # of looking closer
 _ROWS_PRICED = 50_000_000  # rows times candidates priced in episodes: some seconds
+_ROWS_PRICED_FOLD = 20_000_000  # the same, where a search is made for each fold
 _FEWEST, _MOST = 400, 20_000  # candidates priced
 
 
@@ -70,7 +71,12 @@ class _Candidate:
 
 
 def thresholds(
-    rows: pd.DataFrame, x: NDArray[Any], columns: Sequence[str], decision: Decision
+    rows: pd.DataFrame,
+    x: NDArray[Any],
+    columns: Sequence[str],
+    decision: Decision,
+    *,
+    rows_priced: int = _ROWS_PRICED,
 ) -> Threshold | None:
     """The single threshold that would have cost least on these rows; None if no column has two values.
 
@@ -79,6 +85,7 @@ def thresholds(
         x: ``[rows, columns]``, NaN = not known.
         columns: names of ``x``'s columns.
         decision: with known costs.
+        rows_priced: rows times candidates that are priced in episodes.
 
     Raises:
         DataError: costs are unknown, or rows and columns do not fit.
@@ -87,7 +94,7 @@ def thresholds(
         raise DataError("x", expected=str([len(rows), len(columns)]), found=str(list(x.shape)))
     book = Book.of(rows, decision)
     search = _Search(book, np.asarray(x), list(decision.actions).index(decision.recovery))
-    best = search.best()
+    best = search.best(rows_priced)
     if best is None:
         return None
     names = list(decision.actions)
@@ -97,18 +104,46 @@ def thresholds(
     )
 
 
+def tuned_elsewhere(
+    rows: pd.DataFrame, x: NDArray[Any], columns: Sequence[str], decision: Decision, fold: Ints
+) -> Names | None:
+    """What the best single threshold would have done on each row, tuned on the folds the row is not of.
+
+    Args:
+        rows: as ``thresholds`` takes them, with ``x`` and ``columns``.
+        x: ``[rows, columns]``.
+        columns: names of ``x``'s columns.
+        decision: with known costs.
+        fold: ``[rows]`` the fold that tests a row.
+
+    Returns:
+        ``[rows]`` actions; None where nothing can be tuned: one fold, or columns of one value.
+    """
+    out = np.empty(len(rows), dtype=object)
+    for one in np.unique(fold):
+        test = fold == one
+        if test.all():
+            return None
+        others = rows.loc[~test].reset_index(drop=True)
+        best = thresholds(others, x[~test], columns, decision, rows_priced=_ROWS_PRICED_FOLD)
+        if best is None:
+            return None
+        out[test] = best.actions(x[test], columns)
+    return out
+
+
 class _Search:
     def __init__(self, book: Book, x: NDArray[Any], recovery: int) -> None:
         self._book, self._recovery = book, recovery
         self._x = x[book.order]
         self._price = declared_costs(book.decision)[:, book.state]  # [actions, rows]
 
-    def best(self) -> _Candidate | None:
+    def best(self, rows_priced: int) -> _Candidate | None:
         found = [c for j in range(self._x.shape[1]) for c in self._of_column(j)]
         if not found:
             return None
         found.sort(key=lambda c: (c.rank, c.proxy, c.column, c.limit, c.above, c.below))
-        room = min(_MOST, max(_FEWEST, _ROWS_PRICED // len(self._x)))
+        room = min(_MOST, max(_FEWEST, rows_priced // len(self._x)))
         return self._refined(min(found[:room], key=self.money))
 
     def codes(self, c: _Candidate) -> Ints:

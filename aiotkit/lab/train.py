@@ -24,9 +24,10 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from aiotkit.core.decision import Decision
 from aiotkit.core.errors import DataError
-from aiotkit.lab import leaks
+from aiotkit.lab import judge, leaks
+from aiotkit.lab.books import Names
 from aiotkit.lab.calibrate import NEVER, Calibration, choose_calibration, fit_calibration, no_calibration
-from aiotkit.lab.contest import FIGURES, judged, winner
+from aiotkit.lab.contest import FIGURES, judged, margins_of_rows, winner
 from aiotkit.lab.detect import detect
 from aiotkit.lab.examples import OWN_WORDS, Examples
 from aiotkit.lab.heads.base import Family, Floats, Ints, Windows
@@ -58,6 +59,7 @@ class Training:
         oof_rows: the known rows (``Examples.known``), in the order of ``oof_p``; where nothing was censored
             those are the labelled ones.
         oof_fold: ``[known rows]`` which fold a row was tested in.
+        oof_margins: ``[known rows]`` the margin (``lab.contest``) that was best on the folds a row is not of.
         audit: the leak audit of the rows learned from and the same folds.
         comparison: families and reference policies side by side, cheapest first; empty if costs are unknown.
     """
@@ -67,8 +69,13 @@ class Training:
     oof_novelty: Floats
     oof_rows: pd.DataFrame
     oof_fold: Ints
+    oof_margins: Floats
     audit: leaks.LeakAudit
     comparison: pd.DataFrame
+
+    def actions(self, decision: Decision) -> Names:
+        """What the family would have done on each known row; neither head nor margin had seen the row."""
+        return judge.actions_with(self.oof_margins, self.oof_p, decision, self.oof_novelty)
 
     @property
     def table(self) -> pd.DataFrame:
@@ -133,7 +140,9 @@ def _without_labels(
         found = detect(examples, decision, names, folds=folds, seed=seed, report=report, baseline=baseline)
         audit = leaks.audit(examples, decision, seed=seed) if audited else NOT_AUDITED
     nothing = np.zeros(len(found.p))
-    return Training(found.trained, found.p, nothing, found.rows, found.fold, audit, found.comparison)
+    return Training(
+        found.trained, found.p, nothing, found.rows, found.fold, found.margins, audit, found.comparison
+    )
 
 
 def _silent(stage: str, share: float) -> None:
@@ -173,8 +182,9 @@ class _Contest:
                 table = [row | ({"refused": str(error)} if row["family"] == name else {}) for row in table]
         audit = self._audit() if audited else NOT_AUDITED
         self.report("done", 1.0)
-        rows = problem.examples.rows
-        return Training(trained, entries[name].p, novelty, rows, problem.fold_of, audit, comparison)
+        p, rows = entries[name].p, problem.examples.rows
+        margins = margins_of_rows(problem, p, novelty)
+        return Training(trained, p, novelty, rows, problem.fold_of, margins, audit, comparison)
 
     def _audit(self) -> leaks.LeakAudit:
         problem = self.problem

@@ -93,6 +93,7 @@ class Learner:
             policies,
             training.oof_novelty,
             champion_until_us=self._learned_until_us,
+            margins=training.oof_margins,
         )
         gates = money_gates(open_books(held_out, decision, seed, margin), held_out, decision, seed)
         figures = gates[0].figures

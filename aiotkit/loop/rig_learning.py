@@ -17,14 +17,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from aiotkit.bundle.interface import PROBABILITIES
-from aiotkit.bundle.tuned import tuned
 from aiotkit.core.decision import Decision
 from aiotkit.core.features import NOVELTY
 from aiotkit.core.policy import ASK
 from aiotkit.lab.assemble import from_frames
-from aiotkit.lab.books import Actions
+from aiotkit.lab.books import Actions, Floats
 from aiotkit.lab.examples import Examples
-from aiotkit.lab.judge import actions_of, compare, money_of, references
+from aiotkit.lab.judge import actions_with, compare, money_of, references
 from aiotkit.lab.onnx_graph import run_graph
 from aiotkit.lab.recipe import recipe
 from aiotkit.lab.splits import forward
@@ -108,9 +107,7 @@ def speaks_against(
     new = (training.oof_rows["at_us"] >= since_us).to_numpy(dtype=bool)
     if new.sum() < FIRST:
         return ""
-    mine = actions_of(
-        training.oof_p, tuned(decision, learned.trained.figures["margin"]), training.oof_novelty
-    )
+    mine = training.actions(decision)
     policies = {"candidate": mine[new], "in force": np.asarray(in_force, dtype=object)[new]}
     rows = examples.known().rows.loc[new].reset_index(drop=True)
     table = compare(rows, policies, decision, baseline="in force", seed=0).set_index("policy")
@@ -128,9 +125,9 @@ def say(trained: Trained, examples: Examples) -> tuple[NDArray[np.float32], NDAr
 
 
 def cycles_of(
-    rows: pd.DataFrame, p: NDArray[Any], novelty: NDArray[Any], decision: Decision, margin: float
+    rows: pd.DataFrame, p: NDArray[Any], novelty: NDArray[Any], decision: Decision, margin: float | Floats
 ) -> pd.DataFrame:
-    """The frame of cycles of a head's outputs, decided as the device decides."""
+    """The frame of cycles of a head's outputs, decided as the device decides with the margin."""
     states = np.array(list(decision.states), dtype=object)
     return pd.DataFrame(
         {
@@ -139,7 +136,7 @@ def cycles_of(
             "state": rows["state"].to_numpy(dtype=object),
             "label": states[p.argmax(axis=1)],
             "novelty": novelty,
-            "action": actions_of(p, tuned(decision, margin), novelty),
+            "action": actions_with(margin, p, decision, novelty),
             "novel": np.asarray(novelty) > 1,
         }
     )

@@ -16,17 +16,19 @@ from aiotkit.bundle.document import parse_json
 from aiotkit.core.decision import Decision
 from aiotkit.core.errors import BundleError
 from aiotkit.lab.figures import Plot, span_in_words
+from aiotkit.lab.judge import ORACLE
 from aiotkit.lab.plots_policy import money_intervals
 from aiotkit.lab.plots_training import confusion, latency_bars, leak_figure, reliability_diagram
 from aiotkit.lab.report import Report
 from aiotkit.release.evidence import Evidence, GateResult, Row
-from aiotkit.release.held_out import CANDIDATE, RULE, HeldOut
+from aiotkit.release.held_out import CANDIDATE, RULE, THRESHOLD, HeldOut
 
 if TYPE_CHECKING:
     from aiotkit.lab.leaks import LeakAudit
 
 _GATES = {
     "beats_rule": "Cheaper than the written rule",
+    "beats_constant": "Cheaper than always doing the same",
     "no_worse_than_champion": "Not surely dearer than what is in force",
     "enough_labels": "Learned from enough",
     "leaks": "Nothing gives the state away",
@@ -76,7 +78,7 @@ def candidate_page(
         f"{decision.id}, revision {decision.revision}; {evidence.family}, {evidence.variant}",
         footer=f"Evidence `{evidence.digest}`\n\nBundle `{evidence.bundle}`",
     )
-    page.section("In short", _short(evidence, decision))
+    page.section("In short", _short(evidence, decision, held_out))
     page.section("What was asked of it", _gate_words(evidence), table=[_gate_row(g) for g in evidence.gates])
     page.section("What it was learned from", _origin(evidence))
     own = evidence.tables.get("own_words", ())
@@ -92,7 +94,7 @@ def candidate_page(
     return page
 
 
-def _short(evidence: Evidence, decision: Decision) -> str:
+def _short(evidence: Evidence, decision: Decision, held_out: HeldOut | None) -> str:
     lines = [f"{decision.question}\n"]
     if evidence.passed:
         lines.append("**It may be approved**: every gate was passed. Approving it is a person's choice.")
@@ -101,13 +103,9 @@ def _short(evidence: Evidence, decision: Decision) -> str:
         lines.append(f"**It must not be released.** What stands against it:\n{named}")
     money = _by_policy(evidence.tables.get("money", ()))
     if CANDIDATE in money and RULE in money:
-        mine, rule = (money[n]["money_per_subject_day"] for n in (CANDIDATE, RULE))
-        oracle = money.get("oracle", {}).get("money_per_subject_day")
-        lines.append(
-            f"\nOn held-out rows it costs **{mine:,.4g} {decision.currency}** per {decision.subject} and "
-            f"day; the written rule {rule:,.4g}"
-            + ("." if oracle is None else f"; knowing every state beforehand {oracle:,.4g}.")
-        )
+        lines.append(_money_in_short(money, decision))
+    if held_out is not None:
+        lines += _doubts(evidence, held_out)
     if evidence.margin:
         lines.append(
             f"\nIt acts, or asks, when that is expected to save more than **{evidence.margin:,.4g} "
@@ -116,13 +114,45 @@ def _short(evidence: Evidence, decision: Decision) -> str:
     return "\n".join(lines)
 
 
+def _money_in_short(money: Mapping[str, Any], decision: Decision) -> str:
+    spent = {name: row["money_per_subject_day"] for name, row in money.items()}
+    always = min((name for name in spent if name.startswith("always ")), key=lambda n: spent[n], default="")
+    others = {
+        "the written rule": RULE,
+        "the best single threshold, tuned on other rows": THRESHOLD,
+        f"'{always}', the best of what needs no data": always,
+        "knowing every state beforehand": ORACLE,
+    }
+    beside = [f"- {words}: {spent[name]:,.4g}" for words, name in others.items() if name in spent]
+    return (
+        f"\nOn held-out rows it costs **{spent[CANDIDATE]:,.4g} {decision.currency}** per {decision.subject} "
+        "and day. Beside it:\n\n" + "\n".join(beside)
+    )
+
+
+def _doubts(evidence: Evidence, held_out: HeldOut) -> list[str]:
+    """What a reader should know before he believes the money."""
+    rows, out = held_out.rows, []
+    events = _by_policy(evidence.tables.get("events", ())).get(CANDIDATE, {}).get("events")
+    counted = "" if events is None else f" and {events} events"
+    out.append(f"\nAll this rests on {rows['subject'].nunique()} subjects{counted} in {len(rows):,} rows.")
+    said = sorted({str(action) for action in held_out.policies[RULE]})
+    if len(said) == 1:
+        out.append(f"\nThe written rule says '{said[0]}' on every row: beating it says little.")
+    leaks = next((g.figures for g in evidence.gates if g.name == "leaks"), {})
+    if leaks.get("suspect"):
+        many = "columns may" if leaks["suspect"] != 1 else "column may"
+        out.append(f"\n{leaks['suspect']} {many} give the state away: see the leak audit below.")
+    return out
+
+
 def _title(gate: GateResult) -> str:
     return _GATES.get(gate.name, gate.name.replace("_", " "))
 
 
 def _gate_words(evidence: Evidence) -> str:
     passed = sum(gate.passed for gate in evidence.gates)
-    return f"{passed} of {len(evidence.gates)} gates passed. A gate never passes for lack of data."
+    return f"{passed} of {len(evidence.gates)} gates passed. Too little data is no pass."
 
 
 def _gate_row(gate: GateResult) -> dict[str, Any]:
@@ -157,11 +187,15 @@ def _add_money(page: Report, evidence: Evidence, decision: Decision) -> None:
         return
     frame = pd.DataFrame(list(table))
     frame[["low", "high"]] = frame[["low", "high"]].astype(float)
-    frame.attrs.update(baseline=RULE, resample=decision.resample, level=decision.limits.confidence)
+    figures = next((gate.figures for gate in evidence.gates if gate.name == f"beats_{RULE}"), {})
+    resample = str(figures.get("resample", decision.resample))
+    frame.attrs.update(baseline=RULE, resample=resample, level=decision.limits.confidence)
     words = (
         f"What each policy would have cost on rows that no head had seen, per {decision.subject} and day, in "
         f"{decision.currency}: one cost an episode of at most {span_in_words(decision.outcome.horizon_s)}. "
-        "The states are those that were observed; what acting would have changed of them is not known here."
+        "The states are those that were observed; what acting would have changed of them is not known here. "
+        "The best threshold is one limit on one column, tuned on other folds than it is judged on; "
+        f"{figures.get('words', 'no intervals')}."
     )
     page.section("Money", words, figure=money_intervals(frame, decision.currency), table=frame)
     page.section(

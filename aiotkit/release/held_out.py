@@ -13,17 +13,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from aiotkit.bundle.tuned import tuned
 from aiotkit.core.decision import Decision
 from aiotkit.core.errors import DataError
 from aiotkit.lab.alarms import alarm_figures
 from aiotkit.lab.books import Actions
-from aiotkit.lab.judge import actions_of, compare, references
+from aiotkit.lab.judge import actions_with, compare, references
 
 if TYPE_CHECKING:
     from aiotkit.lab.examples import Examples
 
-CANDIDATE, RULE, CHAMPION = "candidate", "rule", "champion"
+CANDIDATE, RULE, CHAMPION, THRESHOLD = "candidate", "rule", "champion", "best threshold"
 #: factors on what it costs to let a bad state happen, for the sensitivity table
 FACTORS = (0.5, 1.0, 2.0)
 _BINS = 10
@@ -34,16 +33,18 @@ Flags = NDArray[np.bool_]
 class HeldOut:
     """Rows whose states are known (``Examples.known``) and what each policy would have done on them.
 
-    Nothing was tuned on them but one number: the candidate's margin is the best of ten on these rows.
+    Nothing was tuned on a row that judges it: not the heads, nor the margins where they are given.
 
     Attributes:
         rows: ``subject``, ``at_us``, ``state``; where there is a ``status``, those acted upon
             (``censored``) count as judged on, not as learned from.
         p: float ``[rows, states]`` in the order of ``decision.states``, by heads that had not seen the row.
         novelty: ``[rows]``, or None without it.
-        policies: name -> actions of each row; ``rule`` must be there, ``champion`` when there is one.
+        policies: name -> actions of each row; ``rule`` must be there, ``champion`` when there is one; ``best
+            threshold`` as ``thresholds.tuned_elsewhere`` finds it.
         slices: name -> which rows; see ``slices_of``.
         champion_until_us: the last instant that the champion learned from; None when it learned nothing.
+        margins: ``[rows]`` the margin that was best on the folds a row is not of; None = the candidate's own.
     """
 
     rows: pd.DataFrame
@@ -52,6 +53,12 @@ class HeldOut:
     novelty: NDArray[Any] | None = None
     slices: Mapping[str, Flags] = field(default_factory=dict)
     champion_until_us: int | None = None
+    margins: NDArray[Any] | None = None
+
+    def actions(self, decision: Decision, margin: float, factor: float = 1.0) -> NDArray[np.object_]:
+        """What the candidate would have done on each row, at ``factor`` times its margin."""
+        margins = margin if self.margins is None else np.asarray(self.margins, dtype=np.float64)
+        return actions_with(factor * margins, self.p, decision, self.novelty)
 
     @property
     def new(self) -> Flags:
@@ -79,7 +86,7 @@ def open_books(held_out: HeldOut, decision: Decision, seed: int, margin: float =
         return "costs are unknown: nothing can be said about money"
     if not len(held_out.rows):
         return "too little data: no held-out row has a known state"
-    mine = actions_of(held_out.p, tuned(decision, margin), held_out.novelty)
+    mine = held_out.actions(decision, margin)
     policies = {**references(held_out.rows, decision), **held_out.policies, CANDIDATE: mine}
     return Books(policies, compare(held_out.rows, policies, decision, baseline=RULE, seed=seed))
 
@@ -159,16 +166,16 @@ def sensitivity(
 ) -> list[dict[str, Any]]:
     """What the candidate saves if letting a bad state happen cost half or twice as much as declared.
 
-    The candidate's actions follow from the same probabilities and margin and the changed costs; the rule's
-    stay.
+    The candidate's actions follow from the same probabilities and the changed costs, with margins scaled as
+    those; the rule's stay.
     """
     out = []
     for factor in FACTORS:
-        changed = with_missed_costs(decision, factor, held_out.rows["state"].tolist())
+        changed = with_missed_costs(decision, factor)
         policies = {
             **references(held_out.rows, changed),
             RULE: held_out.policies[RULE],
-            CANDIDATE: actions_of(held_out.p, tuned(changed, margin), held_out.novelty),
+            CANDIDATE: held_out.actions(changed, margin, factor),
         }
         table = compare(held_out.rows, policies, changed, baseline=RULE, seed=seed).set_index("policy")
         line, per_day = table.loc[CANDIDATE], table["money_per_subject_day"]
@@ -179,11 +186,11 @@ def sensitivity(
     return out
 
 
-def with_missed_costs(decision: Decision, factor: float, states: Sequence[str]) -> Decision:
+def with_missed_costs(decision: Decision, factor: float) -> Decision:
     """The decision with another price of letting things happen; for comparison, not to be released.
 
-    The *ordinary* action is the cheapest in the state that silence means (else the most frequent one). What
-    it costs more than the best action, in every other state, is multiplied by ``factor``. All else stays.
+    The *ordinary* action is the cheapest in the uneventful state. What it costs more than the best action, in
+    every other state, is multiplied by ``factor``. All else stays.
 
     Raises:
         DataError: costs are unknown.
@@ -191,8 +198,7 @@ def with_missed_costs(decision: Decision, factor: float, states: Sequence[str]) 
     costs = decision.costs
     if isinstance(costs, str):
         raise DataError("sensitivity to costs", expected="declared costs", found="costs: unknown")
-    usual = decision.outcome.silence or pd.Series(states, dtype=object).mode().iloc[0]
-    ordinary = min(costs, key=lambda action: costs[action][usual])
+    ordinary = min(costs, key=lambda action: costs[action][decision.uneventful])
     best = {s: min(row[s] for row in costs.values()) for s in decision.states}
     missed = {s: best[s] + factor * (cost - best[s]) for s, cost in costs[ordinary].items()}
     changed = {a: dict(missed) if a == ordinary else dict(row) for a, row in costs.items()}

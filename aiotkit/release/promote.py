@@ -1,8 +1,9 @@
 """Promotion: every question a candidate must answer before anyone is asked to approve it.
 
 Money is that of held-out rows: each row's probabilities come from heads that have not seen its subject or
-block of time. A gate never passes for lack of data; it says so plainly. What has no declared limit is
-measured and reported.
+block of time. Where data are too few for an answer, a gate does not pass and says so; a slice (a
+subject, a third of the time) that is too small to be judged is left out, and counted. What has no declared
+limit is measured and reported.
 """
 
 from __future__ import annotations
@@ -42,8 +43,6 @@ from aiotkit.release.quantize import FLOAT32
 if TYPE_CHECKING:
     from aiotkit.lab.leaks import LeakAudit
 
-#: share of a baseline's money that counts as nothing
-SLACK = 0.02
 #: a slice may not be surely worse than the rule by more than this share of the rule's money
 SLICE_SLACK = 0.1
 #: fewest subjects in a slice that may refuse a candidate, where subjects are resampled: one is an anecdote
@@ -133,35 +132,50 @@ def judge(candidate: Candidate, held_out: HeldOut, decision: Decision, *, seed: 
 def money_gates(
     money: Books | str, held_out: HeldOut, decision: Decision, seed: int
 ) -> tuple[GateResult, ...]:
-    """Surely cheaper than the written rule; and, where there is a champion, not surely dearer than it.
+    """Surely cheaper than the rule, cheaper than always the same, not surely dearer than the champion.
 
     A refresh of the champion with newer rows is better as a rule, by less than a few weeks can prove: what
     speaks against it must show on rows that neither has learned from.
     """
+    always = _beats_rule(money, decision), _beats_constant(money, decision)
     if CHAMPION not in held_out.policies:
-        return (_beats_rule(money, decision),)
-    return _beats_rule(money, decision), _no_worse(money, held_out, decision, seed)
+        return always
+    return *always, _no_worse(money, held_out, decision, seed)
 
 
 def _beats_rule(money: Books | str, decision: Decision) -> GateResult:
-    """Cheaper than the rule, and the interval of the difference does not reach above what is noise."""
+    """Cheaper than the rule, and the interval of the difference lies below zero."""
     name = f"beats_{RULE}"
     if isinstance(money, str):
         return GateResult(name=name, passed=False, words=money)
     figures, said = _difference(money.table, RULE, decision)
     gap, low, high = figures["difference"], figures["low"], figures["high"]
-    figures["slack"] = SLACK * abs(figures[RULE])
     if not gap < 0:
         words = f"not cheaper than the {RULE}: {said}"
     elif not np.isfinite([low, high]).all():
         words = f"too little data: {said}, but {money.table.attrs['words']}"
-    elif high > figures["slack"]:
+    elif high >= 0:
         words = f"too little data: {said}, but the difference may be anything from {low:.4g} to {high:.4g}"
-        words += f" ({decision.limits.confidence:.0%} interval)"
+        words += f" ({decision.limits.confidence:.0%}; {money.table.attrs['words']})"
     else:
         words = f"cheaper than the {RULE}: {said}, difference {gap:.4g} [{low:.4g}, {high:.4g}]"
+        words += f" ({decision.limits.confidence:.0%}; {money.table.attrs['words']})"
         return _result(name, figures, words, passed=True)
     return _result(name, figures, words, passed=False)
+
+
+def _beats_constant(money: Books | str, decision: Decision) -> GateResult:
+    """Cheaper than the best of the policies that need no data: one action always."""
+    name = "beats_constant"
+    if isinstance(money, str):
+        return GateResult(name=name, passed=False, words=money)
+    spent = money.table.set_index("policy")["money_per_subject_day"].to_dict()
+    constant = min((f"always {a}" for a in decision.actions), key=lambda n: spent[n])
+    mine, other = float(spent[CANDIDATE]), float(spent[constant])
+    said = f"{mine:.4g} against {other:.4g} {decision.currency} per subject-day of '{constant}'"
+    figures = {CANDIDATE: mine, "constant": other}
+    words = f"cheaper than doing always the same: {said}"
+    return _result(name, figures, words if mine < other else f"not {words}", passed=mine < other)
 
 
 def _no_worse(money: Books | str, held_out: HeldOut, decision: Decision, seed: int) -> GateResult:
@@ -194,7 +208,8 @@ def _difference(table: pd.DataFrame, baseline: str, decision: Decision) -> tuple
     mine, other = by_name["money_per_subject_day"].loc[[CANDIDATE, baseline]].tolist()
     gap, low, high = (by_name[c].to_dict()[CANDIDATE] for c in ("difference", "low", "high"))
     figures = {CANDIDATE: mine, baseline: other, "difference": gap, "low": low, "high": high}
-    figures |= {"clusters": int(table.attrs["clusters"]), "confidence": decision.limits.confidence}
+    figures |= {n: table.attrs[n] for n in ("clusters", "resample", "words")}
+    figures["confidence"] = decision.limits.confidence
     return figures, f"{mine:.4g} against {other:.4g} {decision.currency} per subject-day"
 
 
@@ -267,7 +282,8 @@ def _slices(money: Books | str, held_out: HeldOut, decision: Decision, seed: int
     fine = [row for row in table if np.isfinite(row["low"]) and row["subjects"] >= fewest]
     worse, judged = [row for row in fine if row["low"] > slack], len(fine)
     figures = {"slices": len(table), "judged": judged, "worse": len(worse)}
-    words = f"{judged} of {len(table)} slices are large enough to judge; none is surely worse than the rule"
+    enough = f" of {fewest} subjects or more" if fewest > 1 else ""
+    words = f"{judged} of {len(table)} slices{enough} could be judged; none is surely worse than the rule"
     if worse:
         words = "surely worse than the rule in: " + ", ".join(
             f"{row['slice']} (by {row['difference']:.4g} per subject-day)" for row in worse

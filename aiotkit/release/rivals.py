@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from aiotkit.bundle.interface import CONTEXT, FEATURES, HISTORY, PROBABILITIES, parse_interface
-from aiotkit.bundle.tuned import tuned, with_policy
+from aiotkit.bundle.tuned import with_policy
 from aiotkit.bundle.unsigned import read_unsigned
 from aiotkit.core.decision import Decision
 from aiotkit.core.errors import DataError
@@ -116,10 +116,8 @@ def train_rivals(
         training = train(part, decision, families=(family,), seed=seed, progress=_part(tell, i, len(wanted)))
         if not training.oof_rows["key"].equals(known.rows["key"]):
             raise DataError(f"candidate '{name}': judged on other rows than were given")
-        margin = tuned(decision, float(training.trained.figures["margin"]))
-        actions = actions_of(training.oof_p, margin, training.oof_novelty)
         made = export(decision, training.trained, words=words)
-        found.append(Rival(name.strip(), training.oof_p, actions, made.graph))
+        found.append(Rival(name.strip(), training.oof_p, training.actions(decision), made.graph))
     _part(tell, len(wanted), len(wanted))("done", 0.0)
     judged = f"{len(known):,} rows, each judged by heads that had not seen its {decision.resample}"
     return Rivals(known.rows, known.x, known.columns, rule_actions(known, decision), tuple(found), judged)

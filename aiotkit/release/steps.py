@@ -23,6 +23,7 @@ from aiotkit.lab.examples import Examples
 from aiotkit.lab.own_words import OwnWords, check_words
 from aiotkit.lab.own_words import own_words as own_words_of
 from aiotkit.lab.recipe import recipe as names_of
+from aiotkit.lab.thresholds import tuned_elsewhere
 from aiotkit.lab.train import DEFAULT, Training
 from aiotkit.lab.train import train as train_heads
 from aiotkit.lab.trained import Trained
@@ -35,7 +36,7 @@ from aiotkit.release.choose import measure as measure_variants
 from aiotkit.release.evidence import Evidence
 from aiotkit.release.export import Exported
 from aiotkit.release.export import export as export_graph
-from aiotkit.release.held_out import CHAMPION, RULE, HeldOut, slices_of
+from aiotkit.release.held_out import CHAMPION, RULE, THRESHOLD, HeldOut, slices_of
 from aiotkit.release.in_force import champion_actions, learned_until, rule_actions
 from aiotkit.release.promote import Candidate, judge
 from aiotkit.release.quantize import Variant, calibration_of, variants
@@ -108,7 +109,8 @@ def train(*, decision: Where, examples: Where, families: str, folds: int, seed: 
     out = _folder(out)
     found.trained.save(out)
     kept.save_audit(found.audit, out)
-    kept.save_arrays(out, p=found.oof_p, novelty=found.oof_novelty, fold=found.oof_fold)
+    novelty, margins = found.oof_novelty, found.oof_margins
+    kept.save_arrays(out, p=found.oof_p, novelty=novelty, fold=found.oof_fold, margins=margins)
     write_figures(out, found.trained.figures)
     return found
 
@@ -243,8 +245,18 @@ def _held_out(
     if champion:
         policies[CHAMPION] = champion_actions(champion, given, decision)
     found = kept.load_arrays(trained)
-    until = learned_until(champion) if champion else None
-    return HeldOut(rows, found["p"], policies, found.get("novelty"), slices_of(given), until)
+    if not isinstance(decision.costs, str):
+        threshold = tuned_elsewhere(given.rows, given.x, given.columns, decision, found["fold"])
+        policies |= {} if threshold is None else {THRESHOLD: threshold}
+    return HeldOut(
+        rows,
+        found["p"],
+        policies,
+        found["novelty"],
+        slices=slices_of(given),
+        champion_until_us=learned_until(champion) if champion else None,
+        margins=found["margins"],
+    )
 
 
 def _check_used(words: OwnWords, decision: Decision, names: Sequence[str]) -> None:

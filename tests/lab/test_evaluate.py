@@ -182,6 +182,34 @@ def test_episodes_are_priced_once_and_unknown_states_stay_unknown(plant: Any) ->
     assert (early["low"][0], early["high"][0]) == (0, 900)
 
 
+def test_a_failure_before_the_action_is_paid_by_what_let_it_happen(plant: Any) -> None:
+    """Broken at hour 5, slowed at hour 6: too late. Broken at hour 9: in time. Not known yet: bounded."""
+    from aiotkit.lab.episodes import episodes
+    from aiotkit.lab.journal import decisions_frame
+    from aiotkit.lab.outcomes import import_outcomes, resolve
+
+    hour, t0 = 3_600_000_000, 1_780_012_800_000_000
+    for i, subject in enumerate(("pump-a", "pump-b")):
+        plant.watch(f"d{i}", subject, t0)
+        plant.decide(f"d{i}", t0)
+        plant.decide(f"d{i}", t0 + 6 * hour, "slow")
+    plant.store()
+    at = [pd.Timestamp(t0 + h * hour, unit="us", tz="UTC") for h in (5, 9)]
+    rows = {"subject": ["pump-a", "pump-b"], "state": "broken", "source": "crew", "at": at}
+    import_outcomes(plant.lake, pd.DataFrame(rows), plant.decision, imported_us=t0 + 20 * hour)
+    matures = round(plant.decision.outcome.maturity_s * 1e6)
+
+    def cost(as_of_us: int) -> list[float]:
+        labels = resolve(plant.lake, plant.decision, as_of_us)
+        found = episodes(decisions_frame(plant.lake), labels, plant.decision)
+        assert found["ended"].tolist() == ["changed", "open"] * 2
+        early = found[found["action"] == "run"]
+        return [*early["low"], *early["high"], *early["cost"]]
+
+    assert cost(t0 + matures + 7 * hour) == [900.0, 0.0, 900.0, 0.0, 900.0, 0.0]
+    assert cost(t0 + matures + hour) == pytest.approx([0, 0, 900, 900, np.nan, np.nan], nan_ok=True)
+
+
 def test_a_run_cut_short_by_an_action_costs_nothing_itself(plant: Any) -> None:
     """What came of it is the next episode's; the action that intervened is paid."""
     from aiotkit.lab.episodes import episodes

@@ -127,6 +127,16 @@ def test_money_is_that_of_episodes_of_actions_that_hold(guard: Any) -> None:
         assert fast["money"].sum() > 0 or set(actions) == {"run"}
 
 
+def test_acting_after_the_failure_does_not_undo_it(guard: Any) -> None:
+    """Running into the failure and slowing down then costs both; slowing down before it the action alone."""
+    from aiotkit.lab.judge import money_of
+
+    rows = stretch(["broken"] * 5 + ["ok"] * 19)  # the failure comes with hour 5
+    for slowed, spent in ((4, 60), (5, 960), (9, 960)):
+        said = ["run"] * slowed + ["slow"] * (24 - slowed)
+        assert money_of(rows, said, guard)["money"].sum() == pytest.approx(spent), slowed
+
+
 def test_asking_costs_the_person_and_what_he_does_not_know(document: dict[str, Any]) -> None:
     """One question for one horizon, at the one price: his cost, and the best action for what he says."""
     from aiotkit.core.policy import cost_of_asking
@@ -219,13 +229,27 @@ def test_policies_are_compared_with_their_references(guard: Any) -> None:
     pd.testing.assert_frame_equal(table, again)
 
 
+def test_few_subjects_are_no_sample_of_subjects(guard: Any) -> None:
+    """What k subjects agree on by luck is no interval: 3 do at 60 %, at 95 % it takes 6."""
+    from aiotkit.lab.judge import compare, fewest_subjects, references
+
+    assert [fewest_subjects(level) for level in (0.5, 0.6, 0.9, 0.95)] == [2, 3, 5, 6]
+    rows = plant(guard, 5, hours=720)
+    policies = references(rows, guard)
+    words = "5 subjects alone (6 are needed to resample them): intervals resample 8 blocks of 3.74 days"
+    assert compare(rows, policies, guard, baseline="always run", seed=4).attrs["words"] == words
+    lenient = guard.model_copy(update={"limits": guard.limits.model_copy(update={"confidence": 0.6})})
+    found = compare(rows, policies, lenient, baseline="always run", seed=4)
+    assert found.attrs["words"] == "intervals resample 5 subjects"
+
+
 def test_one_subject_is_compared_over_blocks_of_time(document: dict[str, Any], guard: Any) -> None:
     """One machine gives an interval over blocks that holds its own estimate, and is said to."""
     from aiotkit.lab.judge import compare, money_of, references
 
     rows = plant(guard, 1, hours=720)
     table = compare(rows, references(rows, guard), guard, baseline="always run", seed=4).set_index("policy")
-    words = "there is one subject only: intervals resample 8 blocks of 3.74 days"
+    words = "1 subject alone (6 are needed to resample them): intervals resample 8 blocks of 3.74 days"
     assert table.attrs["words"] == words
     oracle = table.loc["oracle"]
     assert oracle["low"] <= oracle["difference"] <= oracle["high"]
@@ -300,6 +324,35 @@ def test_the_best_threshold_is_found(guard: Any) -> None:
     assert set(best.actions(hidden, names)) == {"slow"}
     with pytest.raises(DataError, match="column 'f5' is missing"):
         best.actions(x[:, :2], names[:2])
+
+
+def test_a_threshold_is_judged_on_rows_it_was_not_tuned_on(guard: Any) -> None:
+    """Of pure noise the threshold in sample saves, the one tuned elsewhere does not; a real one stays."""
+    from aiotkit.lab.judge import money_of, thresholds
+    from aiotkit.lab.thresholds import tuned_elsewhere
+
+    rng = np.random.default_rng(3)
+    rows = plant(guard, 6, hours=240)
+    fold = pd.factorize(rows["subject"])[0] % 3
+    noise, names = rng.normal(size=(len(rows), 6)), [f"f{i}" for i in range(6)]
+
+    def spent(actions: Any) -> float:
+        return float(money_of(rows, actions, guard)["money"].mean())
+
+    best = thresholds(rows, noise, names, guard)
+    assert best is not None
+    elsewhere = tuned_elsewhere(rows, noise, names, guard, fold)
+    assert spent(elsewhere) > best.money
+    for one in range(3):
+        others = rows[fold != one].reset_index(drop=True)
+        again = thresholds(others, noise[fold != one], names, guard)
+        assert again is not None
+        assert (again.actions(noise[fold == one], names) == elsewhere[fold == one]).all()
+    clear = (rows["state"] == "broken").to_numpy()[:, None] + rng.normal(0, 0.05, (len(rows), 1))
+    oracle = np.where(rows["state"] == "broken", "slow", "run").astype(object)
+    assert spent(tuned_elsewhere(rows, clear, ["a"], guard, fold)) <= 1.05 * spent(oracle)
+    assert tuned_elsewhere(rows, clear, ["a"], guard, np.zeros(len(rows))) is None
+    assert tuned_elsewhere(rows, np.ones((len(rows), 1)), ["a"], guard, fold) is None
 
 
 def test_no_threshold_where_no_column_varies(guard: Any) -> None:

@@ -47,6 +47,28 @@ def test_money_by_margin_is_that_of_held_out_rows(trained: Any) -> None:
     assert f"{margin:,.4g} EUR" in plot.caption
 
 
+def test_rows_are_judged_under_margins_of_other_folds(trained: Any) -> None:
+    """Each fold's margin is the cheapest on all others, and what would have been done follows it."""
+    from aiotkit.bundle.tuned import tuned
+    from aiotkit.lab.contest import margins_of
+    from aiotkit.lab.judge import actions_of, money_of
+
+    decision, training = trained
+    actions = training.actions(decision)
+    for one in np.unique(training.oof_fold):
+        mine = training.oof_fold == one
+        (margin,) = np.unique(training.oof_margins[mine])
+        others = training.oof_rows.loc[~mine].reset_index(drop=True)
+        p, novelty = training.oof_p[~mine], training.oof_novelty[~mine]
+        spent = [
+            money_of(others, actions_of(p, tuned(decision, m), novelty), decision)["money"].sum()
+            for m in margins_of(decision)
+        ]
+        assert spent[margins_of(decision).index(margin)] == pytest.approx(min(spent))
+        said = actions_of(training.oof_p[mine], tuned(decision, margin), training.oof_novelty[mine])
+        assert (actions[mine] == said).all()
+
+
 def test_without_costs_there_is_no_margin(trained: Any) -> None:
     """And that is what it says."""
     from aiotkit.lab.margins import money_by_margin

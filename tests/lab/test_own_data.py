@@ -198,7 +198,8 @@ def test_one_file_a_subject_and_labelled_spans(run: Any, tmp_path: Path) -> None
     )
     code, said = run(*words)
     assert (code, "3 files: 7,200 values, 7,200 kept" in said) == (0, True), said
-    assert run(*words)[0] == 3  # all of it is there
+    code, said = run(*words)
+    assert (code, "nothing new" in said, "3 of 3 files were in the lake already" in said) == (0, True, True)
     code, said = run("outcomes", "import", tmp_path / "spans.csv", *given)
     assert code == 0, said
     found = examples(tmp_path / "lake", path, "vib.mean").labelled()
@@ -526,6 +527,30 @@ def test_in_a_notebook_it_is_a_line_each() -> None:
     assert set(own.examples.labelled().rows["state"]) == {"healthy", "worn"}
 
 
+def test_a_list_of_failures_labels_what_came_before_them_in_every_form() -> None:
+    """As failures, as rows with a state, or as reports: the day before is worn, the day after is not."""
+    from aiotkit.lab.quick import Told, decision_from, own_data
+
+    hours = pd.date_range("2026-03-02", periods=20 * 24, freq="h", tz="UTC")
+    heat = np.random.default_rng(1).normal(60, 2, len(hours))
+    telemetry = pd.DataFrame({"time": hours, "machine": "c0", "temp_degC": heat})
+    failures = pd.DataFrame({"machine": "c0", "failed": hours[[119, 239, 359]]})
+    decision = decision_from(telemetry, "own", cost_act=80, cost_miss=900, horizon_s=86_400)
+    stated = failures.assign(state="worn")
+    ways = [
+        own_data(telemetry, failures, decision, told=Told(state="worn")),
+        own_data(telemetry, stated, decision),
+        own_data(telemetry, stated.rename(columns={"failed": "at", "machine": "subject"}), decision),
+    ]
+    first, *others = (own.examples.rows[["at_us", "state", "status"]] for own in ways)
+    for other in others:
+        pd.testing.assert_frame_equal(first, other)
+    worn = pd.to_datetime(first.loc[first["state"] == "worn", "at_us"], unit="us", utc=True)
+    ahead = [min(t - at for t in failures["failed"] if t >= at) for at in worn]
+    assert len(worn) == 6
+    assert max(ahead) < pd.Timedelta(days=1)
+
+
 @pytest.mark.parametrize("data", ["drives", "machine"])
 def test_public_data_go_all_the_way(run: Any, datasets: Path, tmp_path: Path, data: str) -> None:
     """Daily snapshots with a label column, a series with labelled spans in JSON: by commands to examples."""
@@ -564,11 +589,11 @@ def test_init_asks_for_what_is_open_and_for_two_costs(
     import yaml
 
     machine().drop(columns="bad").to_csv(tmp_path / "f.csv", index=False)
-    answers = ["pump", "Stop it?", "fine, leaking", "run, stop", "7200", "80", "500"]
+    answers = ["pump", "Stop it?", "fine, leaking", "run, stop", "7200", "-80", "80", "500"]
     monkeypatch.setattr("sys.stdin", Terminal("\n".join(answers) + "\n"))
     path = tmp_path / "d.yaml"
     code, said = run("init", "own", "--from", tmp_path / "f.csv", "--out", path)
-    assert code == 0, said
+    assert (code, "'-80' is no cost; expected a number, 0 or more" in said) == (0, True), said
     written = yaml.safe_load(path.read_text())
     assert (written["subject"], written["question"]) == ("pump", "Stop it?")
     assert written["costs"] == {"run": {"fine": 0, "leaking": 500}, "stop": {"fine": 80, "leaking": 80}}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 pytestmark = pytest.mark.desk
+np = pytest.importorskip("numpy")
 pd = pytest.importorskip("pandas")
 pytest.importorskip("matplotlib")
 
@@ -83,6 +85,34 @@ def decision() -> Decision:
 
 def words_of(html: str) -> str:
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", re.sub(r'src="[^"]*"|alt="[^"]*"', "", html)))
+
+
+def test_in_short_says_what_the_money_stands_beside(decision: Decision) -> None:
+    """Threshold, best constant, oracle; how much it rests on; a rule that never applies; suspects."""
+    named = {
+        "candidate": 12.5,
+        "rule": 31.25,
+        "best threshold": 14.5,
+        "always run": 40.0,
+        "always stop": 33.5,
+    }
+    money = [line(name, spent) for name, spent in named.items()]
+    tables = {"money": money, "events": [{"policy": "candidate", "events": 17}]}
+    suspect = {"name": "leaks", "passed": True, "words": "no leak", "figures": {"suspect": 2}}
+    held = held_out(decision)
+    never = replace(held, policies={"rule": np.full(len(held.rows), "run", dtype=object)})
+    made = evidence(decision, tables=tables, gates=[suspect])
+    told = words_of(candidate_page(made, decision, held_out=never).html())
+    for words in (
+        "12.5 EUR", "the written rule: 31.25", "the best single threshold, tuned on other rows: 14.5",
+        "'always stop', the best of what needs no data: 33.5", f"rests on {held.rows['subject'].nunique()} ",
+        "and 17 events", "The written rule says 'run' on every row", "2 columns may give the state away",
+    ):  # fmt: skip
+        assert words in told, words
+    mixed = replace(held, policies={"rule": np.resize(["run", "stop"], len(held.rows)).astype(object)})
+    told = words_of(candidate_page(evidence(decision), decision, held_out=mixed).html())
+    assert "on every row" not in told
+    assert "may give the state away" not in told
 
 
 def test_the_page_shows_every_part_of_the_evidence(decision: Decision) -> None:

@@ -101,6 +101,7 @@ def test_a_good_candidate_passes_every_gate(decision: Decision) -> None:
     assert found.passed, found.refused
     assert [gate.name for gate in found.gates] == [
         "beats_rule",
+        "beats_constant",
         "enough_labels",
         "leaks",
         "calibration",
@@ -161,7 +162,38 @@ def test_a_saving_that_may_be_chance_is_too_little_data(decision: Decision) -> N
     assert not passed
     assert words.startswith("too little data")
     assert "may be anything from" in words
-    assert words.endswith("(95% interval)")
+    assert words.endswith("(95%; intervals resample 6 subjects)")
+
+
+def test_a_candidate_dearer_than_doing_always_the_same_is_refused(decision: Decision) -> None:
+    """It saves against a rule that always stops, and yet stops too often: running on always is cheaper."""
+    held = held_out(decision)
+    rows = held.rows.assign(state="ok")
+    rows.loc[:5, "state"] = "worn"
+    often = np.arange(len(rows)) % 48 == 0
+    p = np.where(often[:, None], [0.0, 1.0], [1.0, 0.0])
+    stopping = np.full(len(rows), "stop", dtype=object)
+    found = judge(contender(), replace(held, rows=rows, p=p, policies={"rule": stopping}), decision, seed=1)
+    assert beats(found)[0]
+    passed, words = beats(found, "beats_constant")
+    assert not passed
+    assert words.startswith("not cheaper than doing always the same")
+    assert "'always run'" in words
+
+
+def test_each_row_is_judged_under_a_margin_that_it_did_not_choose(decision: Decision) -> None:
+    """Margins of rows take the place of the candidate's own; the sensitivity table scales them."""
+    held = held_out(decision)
+    unlikely = np.tile([0.9, 0.1], (len(held.rows), 1))  # stopping saves 500 - 400 = a little
+    margins = np.where(np.arange(len(held.rows)) % 2, 0.0, 1e6)
+    given = replace(held, p=unlikely, margins=margins, novelty=None)
+    alike = replace(given, margins=None)
+    both = [given.actions(decision, 1e6), alike.actions(decision, 0.0), alike.actions(decision, 1e6)]
+    mixed, eager, patient = both
+    assert (mixed[1::2] == eager[1::2]).all()
+    assert (mixed[0::2] == patient[0::2]).all()
+    assert set(mixed) > set(patient)
+    assert (given.actions(decision, 0.0, factor=0.0) == eager).all()
 
 
 def test_one_cluster_is_too_little_data(decision: Decision) -> None:
@@ -457,9 +489,9 @@ def test_rows_that_were_acted_upon_are_judged_on_and_not_counted_as_labels(decis
 
 def test_missed_costs_are_scaled_and_nothing_else(decision: Decision) -> None:
     """Running on with a worn bearing costs 5000, 400 of which the best action costs too: 2700 at a half."""
-    half = with_missed_costs(decision, 0.5, ["ok"]).costs
+    half = with_missed_costs(decision, 0.5).costs
     assert half == {**dict(decision.costs), "run": {"ok": 0, "worn": 2700}}  # type: ignore[arg-type]
-    assert with_missed_costs(decision, 1.0, ["ok"]).costs == decision.costs
+    assert with_missed_costs(decision, 1.0).costs == decision.costs
     found = judge(contender(), held_out(decision), decision, seed=1).tables["sensitivity"]
     assert [row["missed_costs"] for row in found] == ["× 0.5", "× 1", "× 2"]
     assert found[0]["rule"] < found[1]["rule"] < found[2]["rule"]  # type: ignore[operator]
