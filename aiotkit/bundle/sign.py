@@ -159,6 +159,7 @@ def open_envelope(envelope: Envelope, trust: Trust, role: Role, payload_type: st
             f"role '{role}'",
             expected=f"valid signatures by {needed.threshold} of {len(needed.key_ids)} trusted keys",
             found=f"{len(valid)} (of {len(envelope.signatures)} signatures)",
-            do="Have it signed by more holders of that role's keys: aiotkit bundle sign.",
+            do="Have it signed by more holders of that role's keys"
+            + (": aiotkit bundle sign, or --key of aiotkit run release." if role == "release" else "."),
         )
     return envelope.payload

@@ -10,7 +10,8 @@ import typer
 from aiotkit.cli.run import DEFAULT_WORK, JsonOption, StoreOption, WorkOption, said_by, warn_unauthenticated
 
 if TYPE_CHECKING:
-    from aiotkit.release.approve import Verdict, Wish
+    from aiotkit.release.approve import Statement, Wish
+    from aiotkit.release.registry import Version
 
 _HELP = """State that a candidate may be released: exactly this bundle, on exactly this evidence.
 
@@ -71,16 +72,36 @@ def state(
     found = registry.version(decision_id, version)
     made = decide(registry, found, wish, approver, at_us=time.time_ns() // 1000)
     if not made.authenticated:
-        warn_unauthenticated()
+        warn_unauthenticated("approval" if made.verdict == "approved" else "rejection")
     data = made.model_dump(mode="json") | {"authenticated": made.authenticated}
-    verdict: Verdict = made.verdict
-    words = f"{decision_id} version {found.number}: {verdict} by {made.by} ({made.authentication})"
-    words += f"\nbundle   {made.bundle}\nevidence {made.evidence}"
-    if verdict == "approved":
-        words += (
-            f"\nnext: aiotkit run release {decision_id} --version {found.number} --trust … --key … --to …"
-        )
-    say(data, words, as_json)
+    lines = [f"{decision_id} version {found.number}: {made.verdict} by {made.by} ({made.authentication})"]
+    lines += [f"bundle   {made.bundle}", f"evidence {made.evidence}", *_after(made, found)]
+    say(data, "\n".join(lines), as_json)
+
+
+def _after(made: Statement, version: Version) -> list[str]:
+    """What a statement does, what it does not, and what comes next."""
+    place = f"{version.decision_id} --version {version.number}"
+    lines = []
+    if made.authenticated:
+        lines = [
+            "it counts where the trust file gives this key the role approval; see whether it does: "
+            f"aiotkit approvals {version.decision_id} --trust FILE"
+        ]
+    if made.verdict == "approved":
+        return [*lines, f"next: aiotkit run release {place} --trust … --key … --to …"]
+    lines += [
+        f"it is not released from now on, until a newer approval: aiotkit approve {place}"
+        + (" --key FILE" if made.authenticated else "")
+    ]
+    if version.champion:
+        lines += [
+            "it was released already and is in force: this does not take it off the devices, which keep it "
+            "until another bundle is released",
+            "next: aiotkit run retrain, then approve and release what it makes; to stop a device at once: "
+            "aiotkit-edge stop",
+        ]
+    return lines
 
 
 command.__doc__ = _HELP

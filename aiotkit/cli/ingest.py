@@ -13,12 +13,15 @@ import typer
 if TYPE_CHECKING:
     from aiotkit.lab.ingest import Ingested, IngestReport
     from aiotkit.lab.layout import Options
+    from aiotkit.lab.proposal import Known
 
 _HELP = """Read telemetry from CSV or Parquet: wide, long, or a row a window. Nothing is dropped silently.
 
 Give one file, or several, a folder, or a pattern in quotes. What cannot be believed (unreadable or doubled
 times, hours that occur twice or never, empty, non-numeric, infinite or impossible values, duplicates, wrong
 rates) is quarantined with its row number and reason. Exit code 1 when no value of some signal could be kept.
+The lake takes each value once: the same file again adds nothing (exit code 0). A file is refused (exit code
+2) when the lake holds another value for one of its instants.
 
 \b
 Examples:
@@ -76,6 +79,12 @@ def command(
     encoding: Annotated[str | None, typer.Option(help="Of text that is not UTF-8, such as cp1252.")] = None,
     rate_tolerance: Annotated[float, typer.Option(help="Allowed relative difference of the rate.")] = 0.05,
     device: Annotated[str | None, typer.Option(help="Device that measured it, if one did.")] = None,
+    clash: Annotated[
+        Literal["refuse", "quarantine"],
+        typer.Option(
+            help="Where the lake holds another value for an instant: refuse the file, or keep the lake's."
+        ),
+    ] = "refuse",
     quarantine: Annotated[Path | None, typer.Option(help="Write quarantined rows to this CSV.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of words.")] = False,
 ) -> None:
@@ -85,9 +94,11 @@ def command(
     from aiotkit.lab.decision_file import read_decision
     from aiotkit.lab.instants import Clock, moment_us
     from aiotkit.lab.layout import Options
+    from aiotkit.lab.proposal import Known
 
     if propose:
-        _propose(file, write, encoding, as_json)
+        known = Known(encoding, zone, subject, subject_column, subject_from)
+        _propose(file, write, known, as_json)
         return
     if decision is None:
         raise DataError(
@@ -101,20 +112,20 @@ def command(
     )  # fmt: skip
     wanted = read_decision(decision)
     read = ingest_files(file, wanted, options, Names(subject_from, start_from), now_us=moment_us(None))
-    _take(read, options, list(wanted.signals), _Places(lake, device, quarantine), as_json)
+    _take(read, options, list(wanted.signals), _Places(lake, device, quarantine, clash), as_json)
 
 
 command.__doc__ = _HELP
 
 
-def _propose(files: list[str], write: Path | None, encoding: str | None, as_json: bool) -> None:
+def _propose(files: list[str], write: Path | None, known: Known, as_json: bool) -> None:
     from aiotkit.cli.output import say
     from aiotkit.core.errors import DecisionFileError
     from aiotkit.lab.propose import propose
     from aiotkit.lab.start import draft_from, two_costs
     from aiotkit.lab.template import write_draft
 
-    found = propose(files, encoding=encoding)
+    found = propose(files, known)
     data, text = found.to_json(), str(found)
     if write is not None:
         if write.exists():
@@ -129,11 +140,15 @@ def _propose(files: list[str], write: Path | None, encoding: str | None, as_json
 
 @dataclass(frozen=True, slots=True)
 class _Places:
-    """Where what is read goes: a lake, from which device, and a file of quarantined rows."""
+    """Where what is read goes: a lake, from which device, and a file of quarantined rows.
+
+    ``clash``: what becomes of values that contradict the lake.
+    """
 
     lake: str | None
     device: str | None
     quarantine: Path | None
+    clash: Literal["refuse", "quarantine"]
 
 
 def _take(
@@ -147,29 +162,33 @@ def _take(
     import pandas as pd
 
     from aiotkit.cli.output import say
+    from aiotkit.lab.files import named
 
-    reports, text, bad, again = [], [], [], 0
-    store = None if places.lake is None else _Store(places.lake, places.device)
+    reports, text, bad, empty = [], [], [], []
+    store = None if places.lake is None else _Store(places.lake, places)
     kept: dict[str, int] = {}
     for path, result in read:
         reports.append(result.report)
         text.append(str(result.report))
         for name, count in result.report.kept_by_name.items():
             kept[name] = kept.get(name, 0) + count
+        if not result.report.file_rows:
+            empty.append(path)
+            continue
         if places.quarantine is not None:
             bad.append(result.quarantined.assign(file=str(path)))
         if store is not None:
-            again += not store.add(result)
-    if store is not None:
-        store.refuse_if_nothing_new(again, reports)
-        text.append(f"stored in {places.lake} (telemetry version {store.version})")
-        text += [f"{again} of {len(reports)} files were in the lake already"] if again else []
+            store.add(result)
+    text += [f"{len(empty)} of {len(reports)} files are empty: {named(empty)}"] if empty else []
+    text += [] if store is None else store.words(len(reports))
     if places.quarantine is not None:
         rows = pd.concat(bad) if len(bad) > 1 else bad[0].drop(columns="file")
         rows.to_csv(places.quarantine, index=False)
         text.append(f"wrote {len(rows):,} quarantined rows to {places.quarantine}")
     data: dict[str, Any] = reports[0].to_json() if len(reports) == 1 else _summed(reports, text)
-    say(data | ({} if places.lake is None else {"lake": places.lake}), "\n".join(text), as_json)
+    data |= {"empty": [str(path) for path in empty]} if len(reports) > 1 else {}
+    data |= {} if store is None else store.data()
+    say(data, "\n".join(text), as_json)
     if any(not kept.get(name) for name in (options.only or signals) if name in signals):
         raise typer.Exit(1)
 
@@ -190,37 +209,49 @@ def _summed(reports: list[IngestReport], text: list[str]) -> dict[str, Any]:
 
 
 class _Store:
-    """A lake that takes each file once."""
+    """A lake that takes each value once."""
 
-    def __init__(self, uri: str, device: str | None) -> None:
+    def __init__(self, uri: str, places: _Places) -> None:
         from aiotkit.lake.lake import Lake
 
-        self._lake, self._device, self.version = Lake.create(uri), device, 0
-        self._refused: Exception | None = None
+        self._uri, self._lake, self._places = uri, Lake.create(uri), places
+        self.version = self._lake.table("telemetry").version()
+        self.again = self.new = self.held = self.contradicted = 0
 
-    def add(self, result: Ingested) -> bool:
-        """Append; False when these values are there already."""
+    def add(self, result: Ingested) -> None:
+        """Append what is not there yet."""
         import time
 
-        from aiotkit.core.errors import LakeError
+        from aiotkit.core.errors import AlreadyStoredError
 
+        now_us, places = time.time_ns() // 1000, self._places
         try:
-            self.version = result.to_lake(self._lake, ingested_us=time.time_ns() // 1000, device=self._device)
-        except LakeError as error:
-            if "in the lake already" not in str(error):
-                raise
-            self._refused = error
-            return False
-        return True
+            done = result.to_lake(self._lake, ingested_us=now_us, device=places.device, clash=places.clash)
+        except AlreadyStoredError:
+            self.again += 1
+            return
+        self.version, self.new = done.version, self.new + done.new
+        self.held, self.contradicted = self.held + done.held, self.contradicted + done.contradicted
 
-    def refuse_if_nothing_new(self, again: int, reports: list[IngestReport]) -> None:
-        """Every file was there: raise what the lake said."""
-        if self._refused is not None and again == len(reports):
-            from aiotkit.core.errors import LakeError
+    def words(self, files: int) -> list[str]:
+        """What was stored, and what not."""
+        version = f"{self._uri} (telemetry version {self.version})"
+        lines = [f"stored {self.new:,} values in {version}" if self.new else f"nothing new for {version}"]
+        lines += [f"{self.again} of {files} files were in the lake already"] if self.again else []
+        lines += [f"{self.held:,} values were in the lake already"] if self.held else []
+        lines += (
+            [f"{self.contradicted:,} values contradict the lake: quarantined there"]
+            if self.contradicted
+            else []
+        )
+        return lines
 
-            if len(reports) == 1:
-                raise self._refused
-            raise LakeError(f"all {again} files: their values are in the lake already")
+    def data(self) -> dict[str, Any]:
+        """The same as plain data."""
+        return {
+            "lake": self._uri, "stored": self.new, "files_stored_before": self.again,
+            "values_stored_before": self.held, "contradicted": self.contradicted,
+        }  # fmt: skip
 
 
 def pairs(option: str, given: list[str] | None, form: str = "NAME=VALUE") -> dict[str, str]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 if TYPE_CHECKING:
-    from aiotkit.lab.proposal import Proposal
+    from aiotkit.lab.proposal import Known, Proposal
     from aiotkit.lab.template import Draft, SignalDraft
 
 _HELP = """Write a decision file to start from: commented, valid, and filled in as far as you know.
@@ -24,6 +25,7 @@ Examples:
   aiotkit init pump-guard --from history.csv --cost-act 80 --cost-miss 500
   aiotkit init pump-guard --yes --subject pump --states healthy,worn --actions run,stop
   aiotkit init pump-guard --cost run.worn=500 --cost stop.healthy=80 --cost stop.worn=80 --cost run.healthy=0
+  aiotkit init pump-guard --from "data/*.csv" --subject-from filename --zone Europe/Berlin
   aiotkit init pump-guard --signal vib=mm/s@100:-50..50 --from history.csv
 """
 
@@ -47,7 +49,13 @@ def command(
         str | None, typer.Option("--from", "--data", help="Take signals from what this file seems to hold.")
     ] = None,
     encoding: Annotated[str | None, typer.Option(help="Of a text file that is not UTF-8.")] = None,
-    zone: Annotated[str | None, typer.Option(help="Time zone of the site; default UTC.")] = None,
+    subject_from: Annotated[
+        Literal["filename", "folder"] | None,
+        typer.Option(help="With --from: what of a file's place names the subject."),
+    ] = None,
+    zone: Annotated[
+        str | None, typer.Option(help="Time zone of the site, and of times without offset; default UTC.")
+    ] = None,
     site: Annotated[str, typer.Option(help="Name of the site.")] = "hall-1",
     out: Annotated[Path | None, typer.Option(help="File to write; default NAME.yaml.")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Ask nothing; take defaults.")] = False,
@@ -57,16 +65,19 @@ def command(
     """Write a decision file to start from."""
     from aiotkit.core.errors import DecisionFileError
     from aiotkit.lab.instants import check_zone
+    from aiotkit.lab.proposal import Known
+    from aiotkit.lab.start import check_costs
 
     path = out or Path(f"{name}.yaml")
     if path.exists() and not force:
         raise DecisionFileError(f"{path} is there already", do="Choose another --out, or say --force.")
     check_zone(zone or "UTC")
+    check_costs(cost_act, cost_miss)
     given: dict[str, Any] = {
         "subject": subject, "question": question, "states": _list(states), "actions": _list(actions),
         "cost_act": cost_act, "cost_miss": cost_miss, "horizon_s": horizon_s,
     }  # fmt: skip
-    proposal = _look(data, encoding)
+    proposal = _look(data, Known(encoding=encoding, zone=zone, subject_from=subject_from))
     signals = dict(_signal(text) for text in signal or ())
     start = _draft(name, proposal, signals, {})
     if not yes and not as_json and sys.stdin.isatty():
@@ -80,18 +91,18 @@ def command(
     }
     draft = _draft(name, proposal, signals, {k: v for k, v in answers.items() if v is not None})
     draft = _with_costs(draft, cost or [], costs, made_up=proposal is not None)
-    _write(path, draft, proposal, zone, as_json)
+    _write(path, draft, proposal, as_json)
 
 
 command.__doc__ = _HELP
 
 
-def _look(data: str | None, encoding: str | None) -> Proposal | None:
+def _look(data: str | None, known: Known) -> Proposal | None:
     if data is None:
         return None
     from aiotkit.lab.propose import propose
 
-    return propose(data, encoding=encoding)
+    return propose(data, known)
 
 
 def _draft(
@@ -136,8 +147,21 @@ def _ask(given: dict[str, Any], start: Draft, *, costs: bool) -> dict[str, Any]:
             ("cost_miss", f"And '{out['actions'][0]}' when it is {out['states'][-1]} ({start.currency})?"),
         ):
             if out[key] is None:
-                out[key] = typer.prompt(prompt, type=float)
+                out[key] = typer.prompt(prompt, value_proc=_cost)
     return out
+
+
+def _cost(text: str) -> float:
+    """A typed cost; one that cannot be is asked again."""
+    from aiotkit.core.errors import DecisionFileError
+    from aiotkit.lab.start import check_costs
+
+    try:
+        cost = float(text)
+        check_costs(cost, None)
+    except (ValueError, DecisionFileError) as error:
+        raise typer.BadParameter(f"'{text}' is no cost; expected a number, 0 or more") from error
+    return cost
 
 
 def _signal(text: str) -> tuple[str, SignalDraft]:
@@ -175,9 +199,10 @@ def _with_costs(draft: Draft, given: list[str], two: dict[str, float | None], *,
     return replace(draft, costs=costs)
 
 
-def _write(path: Path, draft: Draft, proposal: Proposal | None, zone: str | None, as_json: bool) -> None:
+def _write(path: Path, draft: Draft, proposal: Proposal | None, as_json: bool) -> None:
     from aiotkit.cli.output import say
-    from aiotkit.lab.template import write_draft
+    from aiotkit.lab.proposal import whole_way
+    from aiotkit.lab.template import first_rule, write_draft
 
     text = write_draft(draft)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -188,13 +213,14 @@ def _write(path: Path, draft: Draft, proposal: Proposal | None, zone: str | None
             "its costs are partly MADE UP: edit them before you believe any money (--cost-act, --cost-miss)"
         )
     if proposal is not None:
+        field, limit = first_rule(draft.signals)
+        lines.append(f"its rule: {draft.actions[-1]} when {field} > {limit.value:.9g} ({limit.why})")
         lines += [f"not known: {doubt}" for doubt in proposal.doubts]
-    lines += [f"next: aiotkit decision check {path}", f"      aiotkit decision explain {path}"]
+    way = whole_way if proposal is None else proposal.commands
+    commands = [f"aiotkit decision {verb} {shlex.quote(str(path))}" for verb in ("check", "explain")]
+    commands += way(path, draft.states[-1])
+    lines += [f"{'next:' if i == 0 else '':<5} {command}" for i, command in enumerate(commands)]
+    lines += ["(… stands for what only you know)"] if any("…" in c for c in commands) else []
     data: dict[str, Any] = {"written": path, "id": draft.id, "costs_made_up": draft.guessed}
-    if proposal is not None:
-        commands = [
-            c if zone is None else c.replace("--zone …", f"--zone {zone}") for c in proposal.commands(path)
-        ]
-        lines += [f"      {c}" for c in commands]
-        data |= {"doubts": list(proposal.doubts), "commands": commands}
+    data |= {"doubts": [] if proposal is None else list(proposal.doubts), "commands": commands}
     say(data, "\n".join(lines), as_json)

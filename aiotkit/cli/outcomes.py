@@ -120,18 +120,26 @@ def _bring(lake: str, given: list[str], decision: Decision, told: Told, saying: 
     import pandas as pd
 
     from aiotkit.cli.output import say
-    from aiotkit.lab.files import expand, subject_of
+    from aiotkit.core.errors import EmptyFileError
+    from aiotkit.lab.files import all_empty, expand, subject_of
     from aiotkit.lab.outcome_reports import ALREADY
     from aiotkit.lab.outcomes import import_outcomes
     from aiotkit.lab.readers import HEADER_AGAIN
     from aiotkit.lake.lake import Lake
 
     place, said, lines, bad, refused = Lake.open(lake), [], [], [], 0
-    for path in expand(given):
+    files = expand(given)
+    for path in files:
         mine = told
         if saying.subject_from is not None:
             mine = replace(told, subject=subject_of(path, saying.subject_from))
-        found = import_outcomes(place, path, decision, imported_us=time.time_ns() // 1000, told=mine)
+        try:
+            found = import_outcomes(place, path, decision, imported_us=time.time_ns() // 1000, told=mine)
+        except EmptyFileError:
+            if len(files) == 1:
+                raise
+            lines.append(f"{path}: the file is empty, nothing was read")
+            continue
         reasons = {str(k): int(v) for k, v in found.rejected["reason"].value_counts().items()}
         refused += len(found.rejected) - reasons.get(ALREADY, 0) - reasons.get(HEADER_AGAIN, 0)
         counts = f"{len(found.accepted):,} accepted, {len(found.rejected):,} rejected"
@@ -148,6 +156,8 @@ def _bring(lake: str, given: list[str], decision: Decision, told: Told, saying: 
             {"file": path, "form": found.form, "rows_in": found.rows_in, "accepted": len(found.accepted),
              "states": states, "rejected": reasons, "notes": found.notes}
         )  # fmt: skip
+    if not said:
+        raise all_empty(files)
     if saying.rejected is not None:
         rows = pd.concat(bad) if len(bad) > 1 else bad[0].drop(columns="file")
         rows.to_csv(saying.rejected, index=False)

@@ -37,7 +37,8 @@ Examples:
 _RELEASE = """Sign an approved candidate, publish it, and make it the champion.
 
 The approval must be by whom the trust file names (role approval) and name exactly this bundle and its
-evidence. Exit code 1 when it is not approved, 5 when another run is at work in this folder.
+evidence. Exit codes: 0 released, or it was released already and nothing has changed; 1 it is not approved;
+5 another run is at work in this folder.
 
 \b
 Examples:
@@ -70,7 +71,9 @@ def retrain(
     own_words: Annotated[
         Path | None, typer.Option(help="Python file with words of your own (x_…) that --recipe names.")
     ] = None,
-    folds: Annotated[int | None, typer.Option(min=2, help="Parts the rows are held out in.")] = None,
+    folds: Annotated[
+        int | None, typer.Option(min=2, help="Parts the rows are held out in (at most one a subject).")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Every random number follows from it.")] = None,
     counter: Annotated[
         int | None, typer.Option(min=1, help="Release counter (one above the highest registered).")
@@ -125,6 +128,7 @@ def _data(found: Outcome) -> dict[str, object]:
         "release_counter": made.release_counter,
         "gates": [{"gate": g.name, "passed": g.passed, "words": g.words} for g in found.evidence.gates],
         "passed": found.evidence.passed,
+        "notes": list(found.notes),
         "report": found.report,
     }
 
@@ -135,6 +139,7 @@ def _words(found: Outcome) -> str:
         return "nothing is due: the decision's trigger asks for no retraining"
     new = "registered" if found.status == "registered" else "nothing had changed"
     lines = [f"{made.decision_id} version {made.number}: {new}; bundle {made.bundle}"]
+    lines += [f"  note: {note}" for note in found.notes]
     lines += [f"  refused by {g.name}: {g.words}" for g in evidence.refused]
     lines += [f"report: {found.report}"]
     if evidence.passed:
@@ -171,7 +176,7 @@ def release(
     assert latest is not None  # it was published just now
     place = to / decision_id / latest.file
     if not found.standing.authenticated:
-        warn_unauthenticated()
+        warn_unauthenticated("approval")
     data = {
         "status": found.status,
         "decision": decision_id,
@@ -182,21 +187,23 @@ def release(
         "authenticated": found.standing.authenticated,
         "file": place,
     }
-    new = "released" if found.status == "released" else "was out already"
+    new = "released" if found.status == "released" else "was released already; nothing had changed"
     say(
         data, f"{decision_id} version {found.version.number}: {new}\n{found.standing.words}\n{place}", as_json
     )
 
 
-def warn_unauthenticated() -> None:
-    """Say on stderr, loudly, that nobody proved who they are."""
+def warn_unauthenticated(what: str) -> None:
+    """Say on stderr, loudly, that nobody proved who they are: of an approval, or of a rejection."""
     import sys
 
     from aiotkit.release.approve import UNAUTHENTICATED
 
-    print(f"WARNING: this approval is {UNAUTHENTICATED}.", file=sys.stderr)
+    print(f"WARNING: this {what} is {UNAUTHENTICATED}.", file=sys.stderr)
     print(
-        "WARNING: name approval keys in the trust file: aiotkit keys trust --approval FILE.", file=sys.stderr
+        "WARNING: name approval keys in the trust file (aiotkit keys trust --approval FILE) and sign with "
+        "one: --key FILE.",
+        file=sys.stderr,
     )
     sys.stderr.flush()
 

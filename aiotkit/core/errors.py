@@ -39,6 +39,14 @@ class DataError(AiotkitError):
     """Telemetry or outcomes that cannot be read at all (rows that can are quarantined instead)."""
 
 
+class EmptyFileError(DataError):
+    """A file holds no row; of several files the others are read."""
+
+
+class ContradictionError(DataError):
+    """Two sources give another value for one instant; none of them is chosen."""
+
+
 class PlacementError(AiotkitError):
     """The decision cannot run anywhere with the numbers given."""
 
@@ -124,6 +132,16 @@ class LakeError(AiotkitError):
     """A lake table is missing, has another schema, or a pinned version is gone."""
 
     exit_code = 3
+
+
+class NoLakeError(LakeError):
+    """No lake lies where one was said to be: most likely a typing error."""
+
+    exit_code = 2
+
+
+class AlreadyStoredError(LakeError):
+    """Exactly these values are in the lake already; nothing is left to do."""
 
 
 class OutcomeError(AiotkitError):

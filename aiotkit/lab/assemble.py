@@ -218,8 +218,8 @@ def take_in(
 
 
 def to_telemetry(taken: Sequence[Ingested], decision: Decision) -> Telemetry:
-    """Sorted arrays out of what was read."""
-    return gather((_table(one.rows) for one in taken), decision)
+    """Sorted arrays out of what was read; raises ``ContradictionError`` where two sources differ."""
+    return gather((_table(one.rows) for one in taken), decision, strict=True)
 
 
 def spans_of(heard: Telemetry) -> dict[str, tuple[int, int] | None]:

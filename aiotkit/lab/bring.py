@@ -10,12 +10,12 @@ from typing import Literal
 import pandas as pd
 
 from aiotkit.core.decision import Decision
-from aiotkit.core.errors import DataError
-from aiotkit.lab.files import SubjectFrom, expand, stem, subject_of
-from aiotkit.lab.ingest import Ingested, ingest
+from aiotkit.core.errors import DataError, EmptyFileError
+from aiotkit.lab.files import SubjectFrom, all_empty, expand, stem, subject_of
+from aiotkit.lab.ingest import Ingested, ingest, nothing
 from aiotkit.lab.instants import parse_instants
 from aiotkit.lab.layout import Options, folded
-from aiotkit.lab.readers import read_raw
+from aiotkit.lab.readers import read_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,8 @@ def ingest_files(
 ) -> Iterator[tuple[Path, Ingested]]:
     """Read files, folders and patterns one by one; memory holds one file at a time.
 
+    Of several files one that is empty is given as such: its report counts no line and has a note.
+
     Args:
         given: files, folders (with all below them), patterns such as ``data/*.csv``.
         decision: as in ``ingest``.
@@ -50,18 +52,29 @@ def ingest_files(
         progress: called with (files done, files in all).
 
     Raises:
+        EmptyFileError: no file holds a row.
         DataError: nothing to read, or as ``ingest``; the file is named.
     """
     files = expand([given] if isinstance(given, str | Path) else given)
     options, names = options or Options(), names or Names()
+    empty = 0
     for i, path in enumerate(files):
-        yield path, _one(path, decision, options, names, now_us)
+        try:
+            found = _one(path, decision, options, names, now_us)
+        except EmptyFileError:
+            empty += 1
+            if len(files) == 1:
+                raise
+            if empty == len(files):
+                raise all_empty(files) from None
+            found = nothing(path.name)
+        yield path, found
         if progress is not None:
             progress(i + 1, len(files))
 
 
 def _one(path: Path, decision: Decision, options: Options, names: Names, now_us: int | None) -> Ingested:
-    raw = read_raw(path, encoding=options.encoding)
+    raw = read_rows(path, encoding=options.encoding)
     if names.subject is not None:
         options = replace(options, subject=subject_of(path, names.subject), subject_column=None)
     if names.start is not None:

@@ -36,7 +36,7 @@ from aiotkit.lab.heads.base import Floats, Ints, Rows
 from aiotkit.lab.heads.detectors import DETECTORS, Detector, Score
 from aiotkit.lab.heads.whole import WholeHead
 from aiotkit.lab.prepare import informative
-from aiotkit.lab.problem import FEWEST, Problem, check_width
+from aiotkit.lab.problem import FEWEST, Problem, check_width, fewer_folds
 from aiotkit.lab.trained import Trained, probes
 
 DAY_US = 86_400_000_000
@@ -182,6 +182,9 @@ def detect(
     keep, notes = informative(examples.x[usual], examples.columns)
     examples = examples.with_columns([examples.columns[i] for i in keep])
     cuts = splits.folds(examples.rows, decision, folds, seed)
+    grouped = decision.resample == "subject" and examples.rows["subject"].nunique() >= 2
+    apart = examples.rows["subject" if grouped else "at_us"]
+    notes += fewer_folds(len(cuts), folds, apart, grouped=grouped)
     found: dict[str, Detection] = {}
     for i, name in enumerate(names):
         report(f"{name}: {len(cuts)} folds", i / (len(names) + 1))

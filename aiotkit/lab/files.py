@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
-from aiotkit.core.errors import DataError
+from aiotkit.core.errors import DataError, EmptyFileError
 
 SubjectFrom = Literal["filename", "folder"]
 SUFFIXES = (".csv", ".tsv", ".txt", ".dat", ".parquet", ".pq", ".csv.gz", ".tsv.gz", ".txt.gz")
@@ -47,6 +47,26 @@ def _matching(pattern: Path) -> list[Path]:
     first = next(i for i, part in enumerate(pattern.parts) if glob.has_magic(part))
     found = Path(*pattern.parts[:first]).glob("/".join(pattern.parts[first:]))
     return sorted(p for p in found if p.is_file())
+
+
+def all_empty(files: Sequence[Path]) -> EmptyFileError:
+    """That none of several files holds a row."""
+    return EmptyFileError(
+        f"all {len(files)} files are empty",
+        expected="rows below a header",
+        found=f"none in {named(files)}",
+        do="Was the export cut short, or is it another folder?",
+    )
+
+
+def named(files: Sequence[Path]) -> str:
+    """The first names of files, and how many more there are.
+
+    >>> named([Path("a/x.csv"), Path("a/y.csv")])
+    'x.csv, y.csv'
+    """
+    more = f" and {len(files) - 8:,} more" if len(files) > 8 else ""
+    return ", ".join(p.name for p in files[:8]) + more
 
 
 def stem(path: Path) -> str:

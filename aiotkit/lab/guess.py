@@ -17,7 +17,7 @@ from aiotkit.core.errors import DataError
 from aiotkit.core.features import RESERVED
 from aiotkit.lab.instants import Clock, Instants, parse_instants
 from aiotkit.lab.layout import BOTH, NAME_NAMES, UNIT_NAMES, VALUE_NAMES, bare, header_unit
-from aiotkit.lab.units import unit_problem
+from aiotkit.lab.units import EVERYDAY, unit_problem
 
 Role = Literal[
     "time", "subject", "signal", "label", "counter", "constant", "sparse", "empty", "words", "choice", "name",
@@ -55,9 +55,6 @@ _HINTS: tuple[tuple[str, tuple[tuple[str, tuple[float, float] | None], ...]], ..
     (r"byte|capacity", (("By", None),)),
     (r"latency|duration|travel", (("s", None), ("ms", None))),
     (r"count|number|^n_|volume", (("1", None),)),
-)
-_IDS = (
-    r"(?:^|_)(?:id|serial|machine|device|asset|unit|drive|pump|engine|vehicle|subject|host|server|rig)(?:$|_)"
 )
 LABELS = r"fail|fault|label|target|class|anomal|state|status|defect|broken|outcome"
 
@@ -186,38 +183,6 @@ def _reads(text: pd.Series, time_format: str) -> bool:
     return bool(pd.to_datetime(text, format=time_format, errors="coerce").notna().mean() >= 0.9)
 
 
-def find_subject(frame: pd.DataFrame, time: Guess | None) -> Guess | None:
-    """The likeliest column that says whom a row is about; None where every row is about the same."""
-    best: Guess | None = None
-    taken = set() if time is None else {time.column, *time.column.split(BOTH)}
-    for place, column in enumerate(map(str, frame.columns)):
-        if column in taken or column.lower() in (*NAME_NAMES, *UNIT_NAMES):
-            continue
-        distinct = int(frame[column].nunique())
-        hint = bool(re.search(_IDS, re.sub(r"[^a-z0-9]+", "_", column.lower())))
-        if not 2 <= distinct <= len(frame) / 2:
-            continue
-        numeric = not hint and as_numbers(frame[column]) is not None
-        if numeric and not (place == 0 and _in_blocks(frame[column], distinct)):
-            continue
-        if re.search(LABELS, column.lower()) and not hint:
-            continue
-        sure = 0.9 if hint else 0.4 if distinct > 10 or numeric else 0.3
-        if best is None or sure > best.sure:
-            why = f"{distinct} different values" + (
-                ", and its name says so" if hint else "; its name does not say"
-            )
-            best = Guess(column, "subject", why, sure)
-    return best
-
-
-def _in_blocks(column: pd.Series, distinct: int) -> bool:
-    """Whether whole numbers stand in blocks, each value once: as numbers of machines do."""
-    values = pd.to_numeric(column, errors="coerce").to_numpy(dtype=float)
-    whole = bool(np.isfinite(values).all() and (values == np.rint(values)).all())
-    return whole and int((np.diff(values) != 0).sum()) == distinct - 1 and distinct <= len(values) / 10
-
-
 def as_numbers(column: pd.Series) -> pd.Series | None:
     """The column as numbers (those that are there), if nine of ten values that are there are numbers."""
     if typed(column) or pd.api.types.is_bool_dtype(column):
@@ -317,21 +282,42 @@ def _is_counter(
 
 
 def unit_of(name: str, low: float, high: float) -> tuple[str, float, str]:
-    """The likeliest unit of a column, how sure, and why."""
+    """The likeliest unit of a column, how sure, and why.
+
+    >>> unit_of("Temperatur °C", 20, 80)[:2], unit_of("vib_mm_s", 0, 9)[:2], unit_of("temp", 20, 80)[:2]
+    (('Cel', 0.95), ('mm/s', 0.9), ('Cel', 0.5))
+    """
     seen, said = f"values {low:g} to {high:g}", header_unit(name)
     if said is not None:
         return said, 0.95, f"its header says so, {seen}"
+    written = _written_units(name)
     for pattern, units in _HINTS:
         hit = re.search(pattern, bare(name).lower())
         if hit is None:
             continue
         for unit, span in units:
             assert unit_problem(unit) is None
+            fits = span is None or (span[0] <= low and high <= span[1])
+            if unit.lower() in written:
+                return (
+                    unit,
+                    0.9 if fits else 0.6,
+                    f"its name says '{hit[0]}' and '{written[unit.lower()]}', {seen}",
+                )
+        for unit, span in units:
             if span is None or (span[0] <= low and high <= span[1]):
                 others = [u for u, s in units if u != unit and (s is None or (s[0] <= low and high <= s[1]))]
                 rivals = f"; could be {', '.join(others)}" if others else ""
                 return unit, 0.5 if others else 0.6, f"its name says '{hit[0]}', {seen}{rivals}"
     return "1", 0.1, f"no hint of a unit, {seen}"
+
+
+def _written_units(name: str) -> dict[str, str]:
+    """What the end of a name may write as a unit (folded UCUM), and how: of ``vib_mm_s`` also ``mm/s``."""
+    words = [w.lower() for w in re.split(r"[\s_]+", bare(name)) if w]
+    everyday = {written.lower(): unit.lower() for written, unit in EVERYDAY.items()}
+    ends = [words[-1], "/".join(words[-2:])] if len(words) > 1 else []
+    return {everyday.get(end, end): end for end in ends}
 
 
 def span_of(values: NDArray[np.floating[Any]]) -> tuple[float, float]:

@@ -6,6 +6,7 @@ wide file has several in a line. Nothing is dropped: ``rows_in = rows_kept + row
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,13 +16,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from aiotkit.core.canonical import canonical_bytes, digest
 from aiotkit.core.decision import Context, Decision, Regular, Signal
-from aiotkit.core.errors import DataError, LakeError
+from aiotkit.core.errors import DataError
 from aiotkit.lab.instants import Instants, parse_instants
 from aiotkit.lab.layout import Layout, Options, conversions, folded, settle, subjects, time_column
 from aiotkit.lab.rates import Rate, judge_rates
 from aiotkit.lab.readers import Raw, read_raw
+from aiotkit.lab.stored import Clash, Stored, store
 from aiotkit.lab.units import Conversion, conversion
 from aiotkit.lab.values import EMPTY_WORDS, converted, numbers, words
 
@@ -93,58 +94,23 @@ class Ingested:
     report: IngestReport
     digest: str
 
-    def to_lake(self, lake: Lake, *, ingested_us: int, device: str | None = None) -> int:
-        """Append rows and quarantine to a lake, once: the same names of the same file are refused again.
+    def to_lake(
+        self, lake: Lake, *, ingested_us: int, device: str | None = None, clash: Clash = "refuse"
+    ) -> Stored:
+        """Append to a lake what it does not hold yet, and the quarantine.
 
         Args:
             lake: where to.
             ingested_us: now, µs UTC; recorded with quarantined rows.
             device: which device measured it, if one did.
+            clash: where the lake holds another value for an instant: ``refuse`` the whole, or keep the lake's
+                and ``quarantine`` these.
 
         Raises:
-            LakeError: these names of these bytes are in the lake already.
+            AlreadyStoredError: these names of these bytes are in the lake already.
+            ContradictionError: the lake holds another value for one of the instants; nothing was added.
         """
-        import pyarrow as pa
-
-        mark = f"ingest/{digest(canonical_bytes([self.digest, sorted(set(self.rows['name']))]))}"
-        if lake.watermark(mark, table="telemetry") is not None:
-            raise LakeError(f"{self.report.source}: these values are in the lake already", found=self.digest)
-        source = f"{self.report.source} {self.digest}"
-        bad = self.quarantined
-        # Quarantine first: were the power to fail between the two, the file is still wanted.
-        if lake.watermark(mark, table="quarantine") is None:
-            lake.append(
-                "quarantine",
-                pa.table(
-                    {
-                        "source": pa.array([source] * len(bad), pa.string()),
-                        "row": pa.array(bad["row"], pa.int64()),
-                        "reason": pa.array(
-                            bad["name"].where(bad["name"] == "", bad["name"] + ": ") + bad["reason"],
-                            pa.string(),
-                        ),
-                        "content": pa.array(bad["content"], pa.string()),
-                        "at": pa.array(
-                            np.full(len(bad), ingested_us, dtype="datetime64[us]"),
-                            pa.timestamp("us", tz="UTC"),
-                        ),
-                    }
-                ),
-                transactions={mark: 1},
-            )
-        rows = self.rows
-        at = pa.array(rows["at_us"].to_numpy().astype("datetime64[us]"), pa.timestamp("us", tz="UTC"))
-        table = {
-            "subject": pa.array(rows["subject"], pa.string()),
-            "name": pa.array(rows["name"], pa.string()),
-            "at": at,
-            "value": pa.array(rows["value"].to_numpy(dtype=float), from_pandas=True),
-            "word": pa.array(rows["word"], pa.string()),
-            "unit": pa.array(rows["unit"], pa.string()),
-            "device": pa.array([device] * len(rows), pa.string()),
-            "source": pa.array([source] * len(rows), pa.string()),
-        }
-        return lake.append("telemetry", pa.table(table), transactions={mark: 1})
+        return store(self, lake, ingested_us=ingested_us, device=device, clash=clash)
 
 
 def ingest(
@@ -193,6 +159,12 @@ def _unit_notes(convert: Mapping[str, Conversion]) -> Iterator[str]:
             yield f"{name}: {c.source} converted to {c.target}" + (f" ({c.note})" if c.note else "")
         elif c.note:
             yield f"{name}: {c.note}"
+
+
+def nothing(name: str) -> Ingested:
+    """What an empty file holds."""
+    raw = Raw(name, pd.DataFrame(), "sha256:" + hashlib.sha256(b"").hexdigest())
+    return _split(_nothing(), raw, (), ("the file is empty: no row was read",), 0)
 
 
 def _nothing() -> pd.DataFrame:

@@ -253,7 +253,20 @@ def moment_us(text: str | None) -> int:
     """
     if text is None:
         return time.time_ns() // 1000
-    found = parse_instants(pd.Series([text], dtype=object), Clock())
+    try:
+        found = parse_instants(pd.Series([text], dtype=object), Clock())
+    except DataError as error:
+        raise _no_moment(text, error.what) from error
     if not bool(found.good[0]):
-        raise DataError(f"instant '{text}'", found=str(found.reason[0]))
+        raise _no_moment(text, str(found.reason[0]))
     return int(found.at_us[0])
+
+
+def _no_moment(text: str, reason: str) -> DataError:
+    naive = "no zone" in reason
+    return DataError(
+        f"instant '{text}'",
+        expected="date, time and offset in ISO 8601, such as 2026-03-01T08:00:00Z or 2026-03-01T09:00+01:00",
+        found="no offset" if naive else "no date and time that can be read",
+        do="Write the offset behind the time: Z for UTC." if naive else "Write the instant out.",
+    )

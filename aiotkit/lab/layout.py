@@ -130,15 +130,16 @@ def time_column(raw: Raw, name: str) -> pd.Series:
 
 
 def header_unit(column: str) -> str | None:
-    """The unit that stands in brackets behind a column's name, as UCUM; None where there is none.
+    """The unit that stands in brackets (or with its sign °) behind a column's name, as UCUM; else None.
 
-    >>> header_unit("Oil temp [°C]"), header_unit("load (raw)")
-    ('Cel', None)
+    >>> header_unit("Oil temp [°C]"), header_unit("Oil temp °F"), header_unit("load (raw)")
+    ('Cel', '[degF]', None)
     """
-    match = re.fullmatch(r".*[^\s]\s*[\[(]\s*([^\[\]()]+?)\s*[\])]", column)
+    match = re.fullmatch(r".*[^\s]\s*[\[(]\s*([^\[\]()]+?)\s*[\])]|.*[^\s]\s+(°[A-Za-z])", column)
     if match is None:
         return None
-    unit = EVERYDAY.get(match[1], match[1])
+    said = match[1] or match[2]
+    unit = EVERYDAY.get(said, said)
     return unit if unit_problem(unit) is None else None
 
 
@@ -213,7 +214,8 @@ def _subject(raw: Raw, decision: Decision, options: Options) -> tuple[str | None
     raise DataError(
         f"{raw.name}: which {decision.subject} do the rows belong to?",
         expected=f"a column called '{decision.subject}' or 'subject'",
-        do="Name the subject column, or give the one subject's name.",
+        do="Name the subject column (--subject-column), give the one subject's name (--subject), or say that "
+        "files are named after it (--subject-from filename).",
     )
 
 

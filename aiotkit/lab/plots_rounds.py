@@ -20,15 +20,22 @@ from aiotkit.lab.figures import COLOURS, INK, Plot, canvas, colour_of
 GOOD, BAD = COLOURS[2], COLOURS[1]
 
 
-def money_by_round(rounds: pd.DataFrame, *, currency: str = "EUR", drift_from: float | None = None) -> Plot:
+def money_by_round(
+    rounds: pd.DataFrame,
+    *,
+    currency: str = "EUR",
+    drift_from: float | None = None,
+    words: Mapping[str, str] | None = None,
+) -> Plot:
     """The figure that matters: what each policy costs, round by round.
 
     Args:
         rounds: ``round``, ``policy``, ``money_per_subject_day``; and, where known, ``low`` and ``high`` of
             the interval and ``verdict`` ('approved' or 'refused': of the candidate judged after that
-            round; on any row of the round).
+            round; on any row of the round). The policy named first is the one that the figure is about.
         currency: of the money.
         drift_from: the first round in which the world had changed.
+        words: policy -> what the legend calls it; without, its name with spaces for underscores.
     """
     for name in ("round", "policy", "money_per_subject_day"):
         if name not in rounds.columns:
@@ -36,13 +43,14 @@ def money_by_round(rounds: pd.DataFrame, *, currency: str = "EUR", drift_from: f
     title = "What a subject-day costs, round by round"
     figure, (ax,) = canvas(title, width=8, height=4.2)
     policies = list(dict.fromkeys(rounds["policy"]))
-    colours = colour_of(policies)
+    colours, about = colour_of(policies), policies[0]
+    told = {name: name.replace("_", " ") for name in policies} | dict(words or {})
     for policy in policies:
         mine = rounds[rounds["policy"] == policy].sort_values("round")
         line = "--" if policy == "oracle" else "-"
         at, money = mine["round"].to_numpy(float), mine["money_per_subject_day"].to_numpy(float)
-        ax.plot(at, money, color=colours[policy], marker="o", ms=4.5, lw=2.2 if policy == "learned" else 1.5,
-                ls=line, label=policy)  # fmt: skip
+        ax.plot(at, money, color=colours[policy], marker="o", ms=4.5, lw=2.6 if policy == about else 1.5,
+                ls=line, label=told[policy])  # fmt: skip
         if {"low", "high"} <= set(mine.columns):
             ax.fill_between(
                 at,
@@ -69,8 +77,9 @@ def money_by_round(rounds: pd.DataFrame, *, currency: str = "EUR", drift_from: f
         figure,
         title,
         "Lower is better. Shaded: 95 % intervals. A triangle marks a round after which a candidate was "
-        "approved and released, a cross one whose candidate was refused. The learned policy should leave the "
-        "rule and come near the oracle, which knows how the machines wear and sees what the devices see.",
+        f"approved and released, a cross one whose candidate was refused. The thick line ({told[about]}) "
+        "should leave the written rule and come near the oracle, which knows how the machines wear and sees "
+        "what the devices see.",
     )
 
 
@@ -161,7 +170,7 @@ def _dates(ax: Axes) -> None:
 
 def _state_colours(decision: Decision) -> dict[str, str]:
     """Warm colours for states, grey for the normal one."""
-    normal = decision.outcome.silence or next(iter(decision.states))
+    normal = decision.uneventful
     others = [s for s in decision.states if s != normal]
     picked = (COLOURS[4], COLOURS[1], COLOURS[3], COLOURS[6])
     return {normal: "#dfe5e9"} | {s: picked[i % len(picked)] for i, s in enumerate(others)}

@@ -32,6 +32,17 @@ __all__ = [
 
 GOOD, BAD = COLOURS[2], COLOURS[1]
 _BINS = 10
+#: scores of the leak audit, and what its columns carry: words and colour of each, from left and top
+_SCORES = {
+    "row-shuffled folds": ("rows shuffled", FAINT),
+    "folds used": ("folds used", COLOURS[0]),
+    "folds used, without columns that carry time": ("without columns\nthat carry time", COLOURS[5]),
+}
+_KINDS = {
+    "measured": ("measured", "#b9c3cb"),
+    "counter": ("follows the time", BAD),
+    "calendar": ("calendar", COLOURS[3]),
+}
 
 
 def reliability_diagram(p: NDArray[Any], states: Sequence[str] | pd.Series, decision: Decision) -> Plot:
@@ -212,26 +223,22 @@ def leak_figure(audit: LeakAudit) -> Plot:
         return _nothing_audited(title, audit)
     figure = _two_panels(title, height=2.2 + 0.2 * max(4, len(columns)))
     left, right = figure.axes
-    words = {"row-shuffled folds": "rows shuffled", "folds used": "folds used"}
-    scores = [(words.get(n, "without columns\nthat carry time"), v) for n, v in audit.scores.items()]
-    colours = [FAINT, COLOURS[0], COLOURS[5]]
-    left.bar(range(len(scores)), [v for _, v in scores], color=colours[: len(scores)], width=0.62)
-    for i, (_, value) in enumerate(scores):
+    scores = [(*look, audit.scores[name]) for name, look in _SCORES.items() if name in audit.scores]
+    left.bar(range(len(scores)), [v for _, _, v in scores], color=[c for _, c, _ in scores], width=0.62)
+    for i, (_, _, value) in enumerate(scores):
         left.annotate(
             f"{value:.3f}", (i, value), (0, 3), textcoords="offset points", ha="center", fontsize=9, color=INK
         )
-    left.set_xticks(range(len(scores)), [n for n, _ in scores])
+    left.set_xticks(range(len(scores)), [words for words, _, _ in scores])
     left.set_ylim(0, 1.1)
     left.set_ylabel("balanced accuracy")
     if len(columns):
         kinds = columns["carries"].replace("", "measured").tolist()
-        looks = {"measured": "#b9c3cb", "counter": BAD, "calendar": COLOURS[3]}
-        right.barh(
-            range(len(columns)), columns["auc"] - 0.5, left=0.5, color=[looks[k] for k in kinds], height=0.65
-        )
+        colours = [_KINDS[kind][1] for kind in kinds]
+        right.barh(range(len(columns)), columns["auc"] - 0.5, left=0.5, color=colours, height=0.65)
         right.set_yticks(range(len(columns)), columns["column"].tolist())
-        for kind in dict.fromkeys(kinds):
-            right.barh(-9, 0, color=looks[kind], label="follows the time" if kind == "counter" else kind)
+        for words, colour in (look for kind, look in _KINDS.items() if kind in kinds):
+            right.barh(-9, 0, color=colour, label=words)
         right.set_ylim(len(columns) - 0.4, -0.6)
         right.set_xlim(0.5, 1)
         right.legend(frameon=False, fontsize=8.5, loc="lower right")
@@ -294,7 +301,7 @@ def latency_bars(variants: pd.DataFrame, *, limit_us: float | None = None) -> Pl
     if limit_us is not None:
         ax.axvline(limit_us, color=INK, lw=1.4, ls="--", zorder=0, label="limit for p99")
         figure.legend(loc="outside lower center", frameon=False, fontsize=8.5)
-    ax.set_xlim(0, 1.5 * longest)
+    ax.set_xlim(0, 1.8 * longest)  # room for the words
     ax.set_yticks(range(len(variants)), variants["variant"].tolist())
     ax.set_ylim(len(variants) - 0.4, -0.6)
     ax.grid(axis="y", visible=False)

@@ -39,7 +39,7 @@ class Problem:
         weight: ``[known]``: confidence times column ``weight`` where there is one; mean 1.
         folds: (training, test) positions; training holds rows to learn from only; see ``splits.folds``.
         grouped: whether folds are whole subjects (else blocks of time).
-        notes: columns left out and why.
+        notes: columns left out and why; fewer folds than asked for and why.
     """
 
     decision: Decision
@@ -127,6 +127,8 @@ def pose(examples: Examples, decision: Decision, folds: int, seed: int) -> Probl
     keep, notes = informative(known.x[learn], known.columns)
     names = [known.columns[i] for i in keep]
     known = known.with_columns(names)
+    cuts = _learning_folds(known.rows, learn, decision, folds, seed)
+    grouped = decision.resample == "subject" and known.rows["subject"].nunique() >= 2
     return Problem(
         decision,
         examples.with_columns(names),
@@ -134,9 +136,18 @@ def pose(examples: Examples, decision: Decision, folds: int, seed: int) -> Probl
         learn,
         np.array([states.index(state) for state in said], dtype=np.int64),
         _weights(known.rows),
-        _learning_folds(known.rows, learn, decision, folds, seed),
-        decision.resample == "subject" and known.rows["subject"].nunique() >= 2,
-        notes,
+        cuts,
+        grouped,
+        notes + fewer_folds(len(cuts), folds, known.rows["subject" if grouped else "at_us"], grouped=grouped),
+    )
+
+
+def fewer_folds(made: int, asked: int, apart: pd.Series, *, grouped: bool) -> tuple[str, ...]:
+    """A note where fewer folds were made than asked for: what must stay together sets a limit."""
+    if made >= asked:
+        return ()
+    return (
+        f"{made} folds, not {asked}: there are {apart.nunique()} {'subjects' if grouped else 'instants'}",
     )
 
 

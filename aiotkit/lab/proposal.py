@@ -8,16 +8,38 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from aiotkit.lab.files import SubjectFrom
 from aiotkit.lab.guess import Guess, Role
 from aiotkit.lab.pace import SNAPSHOT_S, Pace
 from aiotkit.lab.template import ContextDraft, SignalDraft, context_lines, signal_lines
 
 
 @dataclass(frozen=True, slots=True)
+class Known:
+    """What one knows of files before they are looked at: it is taken, and neither guessed nor asked.
+
+    ``zone``: of times without offset. ``subject``: the one subject, or which column or part of a file's place
+    names it.
+    """
+
+    encoding: str | None = None
+    zone: str | None = None
+    subject: str | None = None
+    subject_column: str | None = None
+    subject_from: SubjectFrom | None = None
+
+    @property
+    def names_subject(self) -> bool:
+        """Whether the subject is known without looking into a column."""
+        return self.subject is not None or self.subject_from is not None
+
+
+@dataclass(frozen=True, slots=True)
 class Proposal:
     """What a file probably holds. ``doubts`` say what only a person can settle.
 
-    ``pace``: of the fastest signal. ``flags``: what the command needs to read it so.
+    ``pace``: of the fastest signal. ``flags``: what the command needs to read it so. ``given``: the files,
+    folders and patterns, where there are any.
     """
 
     path: str
@@ -34,6 +56,7 @@ class Proposal:
     every_s: float
     flags: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
+    given: tuple[str, ...] = ()
 
     def one(self, role: Role) -> Guess | None:
         """The likeliest column of a role, if any."""
@@ -60,7 +83,8 @@ class Proposal:
 
     def reading(self, decision: str = "DECISION.yaml") -> str:
         """The command that reads the file, with what was found filled in and ``…`` where nobody can know."""
-        words = ["aiotkit", "ingest", shlex.quote(self.path), "--decision", shlex.quote(decision)]
+        files = shlex.join(self.given or (self.path,))
+        words = ["aiotkit", "ingest", files, "--decision", shlex.quote(decision)]
         time, subject = self.one("time"), self.one("subject")
         if time is not None:
             words += ["--time", shlex.quote(time.column)]
@@ -68,27 +92,29 @@ class Proposal:
             words += ["--start", "…", "--every-s", "…"]
         if subject is not None:
             words += ["--subject-column", shlex.quote(subject.column)]
-        elif "--subject-from" not in self.flags:
+        elif not {"--subject", "--subject-from"} & set(self.flags):
             words += ["--subject", "…"]
         for name, column in self.columns.items():
             if name != column:
                 words += ["--column", shlex.quote(f"{name}={column}")]
         return " ".join([*words, *map(_quoted, self.flags)] + (["--zone", "…"] if self.zone_needed else []))
 
-    def commands(self, decision: str | Path) -> list[str]:
-        """The commands that bring the file into a lake, and its labels where a column holds them."""
-        found = [f"{self.reading(str(decision))} --lake lake"]
+    def commands(self, decision: str | Path, state: str) -> list[str]:
+        """The commands from the file to a candidate's report; ``state``: what a failure means."""
+        return whole_way(decision, state, reading=self.reading(str(decision)), outcomes=self._outcomes(state))
+
+    def _outcomes(self, state: str) -> str:
+        """What is said behind ``outcomes import``: the label column of the file, or a list of failures."""
         label = self.one("label")
+        kept = {"--zone"}
+        words = ["…", "--form", "failures", "--state", state]
         if self.labels and label is not None:
-            words = ["aiotkit", "outcomes", "import", shlex.quote(self.path), "--lake", "lake", "--decision"]
-            words += [shlex.quote(str(decision)), "--label", shlex.quote(label.column)]
-            kept = {"--time", "--subject-column", "--subject", "--subject-from", "--time-format", "--zone"}
+            words = [shlex.join(self.given or (self.path,)), "--label", shlex.quote(label.column)]
+            kept |= {"--time", "--subject-column", "--subject", "--subject-from", "--time-format"}
             kept |= {"--encoding", "--start", "--every-s"}
-            given = shlex.split(self.reading())
-            for flag, value in pairwise(given):
-                words += [flag, _quoted(value)] if flag in kept else []
-            found.append(" ".join(words))
-        return found
+        for flag, value in pairwise(shlex.split(self.reading())):
+            words += [flag, _quoted(value)] if flag in kept else []
+        return " ".join(words)
 
     @property
     def command(self) -> str:
@@ -120,6 +146,24 @@ class Proposal:
             lines.append(f"  one value every {self.pace.period_s:g} s ({agree})")
         lines += [f"  not known: {doubt}" for doubt in self.doubts]
         return "\n".join([*lines, "", "For the decision file:", self.fragment, "To read it:", self.command])
+
+
+def whole_way(
+    decision: str | Path, state: str, *, reading: str | None = None, outcomes: str | None = None
+) -> list[str]:
+    """The commands from files to a candidate's report, with ``…`` where only a person knows.
+
+    >>> whole_way("pump.yaml", "worn")[1]
+    'aiotkit outcomes import … --form failures --state worn --decision pump.yaml --lake lake'
+    """
+    both = f"--decision {shlex.quote(str(decision))} --lake lake"
+    outcomes = outcomes or f"… --form failures --state {state}"
+    return [
+        f"aiotkit ingest … {both}" if reading is None else f"{reading} --lake lake",
+        f"aiotkit outcomes import {outcomes} {both}",
+        f"aiotkit run retrain {both}",
+        f"aiotkit report {both}",
+    ]
 
 
 def _quoted(word: str) -> str:

@@ -10,15 +10,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from aiotkit.core.errors import DataError
-from aiotkit.lab.files import expand, stem
+from aiotkit.core.errors import DataError, EmptyFileError
+from aiotkit.lab.files import all_empty, expand, named, stem
+from aiotkit.lab.first_limit import below_highest, limit_of
 from aiotkit.lab.guess import (
     Guess,
     TimeFound,
     as_numbers,
     choices_of,
     decimal_of,
-    find_subject,
     find_time,
     guess_columns,
     identifiers,
@@ -27,61 +27,100 @@ from aiotkit.lab.guess import (
     unit_of,
     with_points,
 )
+from aiotkit.lab.guess_subject import find_subject
+from aiotkit.lab.instants import Instants
 from aiotkit.lab.pace import STEADY, Pace, pace_of, paces, sampling, window_s
-from aiotkit.lab.proposal import Proposal
-from aiotkit.lab.readers import Raw, read_raw
+from aiotkit.lab.proposal import Known, Proposal
+from aiotkit.lab.readers import Raw, read_raw, read_rows
 from aiotkit.lab.template import ContextDraft, SignalDraft
 from aiotkit.lab.units import EVERYDAY, conversion, unit_problem
 
 _MOST_ROWS = 200_000
 #: a decision file holds at most this many signals
 _MOST_SIGNALS = 256
+_WHOSE = "which subject the rows belong to: give --subject, --subject-column, or --subject-from filename"
 
 
-def propose(
-    path: str | Path | pd.DataFrame | Sequence[str | Path], *, encoding: str | None = None
-) -> Proposal:
+def propose(path: str | Path | pd.DataFrame | Sequence[str | Path], known: Known | None = None) -> Proposal:
     """Look at a file, a frame, or several files of a kind, and say what they probably hold.
 
-    Of several files the first is looked at; files without header, of which each is one signal, all.
+    Of several files the first that holds a row is looked at; files without header, of which each is one
+    signal, all.
 
     Raises:
-        DataError: the file cannot be read at all, or holds no row.
+        EmptyFileError: no file holds a row.
+        DataError: the file cannot be read at all, or a column that is known is not there.
     """
+    known = known or Known()
     if isinstance(path, pd.DataFrame):
         if path.empty:
             raise DataError("frame: no rows")
-        return _of_table("frame", read_raw(path))
+        return _settled(_of_table("frame", read_raw(path), known), known)
     given = [path] if isinstance(path, str | Path) else list(path)
-    files = expand(given)
-    raw = read_raw(files[0], encoding=encoding)
-    if raw.frame.empty:
-        raise DataError(f"{files[0]}: no rows below the header")
+    files, raw, empty = _with_rows(expand(given), known.encoding)
     said = " ".join(map(str, given)) if len(given) == 1 else str(files[0])
-    named = times_of_names([stem(p) for p in files]) if len(files) > 1 else None
-    if named is not None and find_time(raw.frame.head(200)).guess is None:
-        found = _of_bursts(said, raw, named, files)
+    named_at = times_of_names([stem(p) for p in files]) if len(files) > 1 else None
+    if named_at is not None and find_time(raw.frame.head(200)).guess is None:
+        found = _of_bursts(said, raw, named_at, files, known)
     elif raw.headless and _row_is_window(raw):
-        raws = [(p, raw if p == files[0] else read_raw(p, encoding=encoding)) for p in files]
+        raws = [(p, raw if p == files[0] else read_raw(p, encoding=known.encoding)) for p in files]
         found = _of_windows(said, [(p, r) for p, r in raws if r.headless])
     else:
-        found = _of_table(said, raw)
-    flags = () if encoding is None else ("--encoding", encoding)
-    if len(files) > 1 and named is None and found.shape != "window":
-        found = _of_many(found, files)
-    return replace(found, flags=(*found.flags, *flags))
+        found = _of_table(said, raw, known)
+        found = _of_many(found, files, known) if len(files) > 1 and named_at is None else found
+    passed_over = (f"why {named(empty)} hold no row: passed over",) if empty else ()
+    found = replace(found, given=tuple(map(str, given)), doubts=(*found.doubts, *passed_over))
+    return _settled(found, known)
 
 
-def _of_bursts(path: str, raw: Raw, named: tuple[str, NDArray[np.int64]], files: Sequence[Path]) -> Proposal:
+def _with_rows(files: Sequence[Path], encoding: str | None) -> tuple[list[Path], Raw, list[Path]]:
+    """Files without those that are seen to be empty, what the first of them holds, and the empty ones."""
+    empty = [p for p in files if p.is_file() and not p.stat().st_size]
+    left = [p for p in files if p not in set(empty)]
+    while left:
+        try:
+            return left, read_rows(left[0], encoding=encoding), empty
+        except EmptyFileError:
+            if len(files) == 1:
+                raise
+            empty.append(left.pop(0))
+    raise all_empty(files)
+
+
+def _settled(found: Proposal, known: Known) -> Proposal:
+    """With what is known in the command, and no longer among the doubts."""
+    flags, answered = list(found.flags), []
+    flags += ["--encoding", known.encoding] if known.encoding is not None else []
+    if known.zone is not None and found.zone_needed:
+        flags += ["--zone", known.zone]
+        answered.append("which time zone")
+    if known.names_subject:
+        flags += ["--subject", known.subject] if known.subject is not None else []
+        flags += ["--subject-from", known.subject_from] if known.subject_from is not None else []
+        answered.append("which subject")
+    doubts = tuple(d for d in found.doubts if not d.startswith(tuple(answered)))
+    return replace(
+        found, flags=tuple(flags), doubts=doubts, zone_needed=found.zone_needed and known.zone is None
+    )
+
+
+def _of_bursts(
+    path: str, raw: Raw, named_at: tuple[str, NDArray[np.int64]], files: Sequence[Path], known: Known
+) -> Proposal:
     """A file a burst: its name says when it began, its rows are samples."""
-    found = _of_table(path, raw)
-    time_format, at_us = named
+    found = _of_table(path, raw, known)
+    time_format, at_us = named_at
     every, n = float(np.median(np.diff(np.sort(at_us)))) / 1e6, len(raw.frame)
     length = min(1.0, every)
     rate = float(f"{n / length:.9g}")
-    signals = {k: replace(s, rate_hz=rate) for k, s in _widened(found, files).items()}
+    looked = [raw, *_some(files, known)]
+    signals = {
+        k: replace(s, rate_hz=rate, limit=below_highest(_tops(looked, found.columns[k]), "files looked at"))
+        for k, s in _widened(found, looked).items()
+    }
     doubts = [d for d in found.doubts if not d.startswith("no column reads")]
     doubts.append(f"the sampling rate: {n:,} rows a file are taken for {length:g} s")
+    doubts.append("which time zone the names of files are in: give --zone")
     flags = ("--start-from", "filename", "--time-format", time_format, "--every-s", f"{length / n:.9g}")
     shape = ("--shape", "wide") if raw.headless else ()
     return replace(
@@ -90,27 +129,47 @@ def _of_bursts(path: str, raw: Raw, named: tuple[str, NDArray[np.int64]], files:
     )  # fmt: skip
 
 
-def _of_many(found: Proposal, files: Sequence[Path]) -> Proposal:
+def _of_many(found: Proposal, files: Sequence[Path], known: Known) -> Proposal:
     doubts = [d for d in found.doubts if not d.startswith("which subject")]
     doubts.append(f"whether all {len(files)} files are as {files[0].name}, which was looked at")
-    found = replace(found, doubts=tuple(doubts), signals=_widened(found, files))
-    if found.one("subject") is None:
-        return replace(found, flags=(*found.flags, "--subject-from", "filename"))
+    found = replace(found, signals=_widened(found, _some(files, known)))
+    if found.one("subject") is None and not known.names_subject:
+        stems = ", ".join([stem(p) for p in files[:3]] + ["…"] * (len(files) > 3))
+        doubts.append(f"whether each file is one subject, called as the file is ({stems}): taken so")
+        found = replace(found, flags=(*found.flags, "--subject-from", "filename"))
+    return replace(found, doubts=tuple(doubts))
+
+
+def _some(files: Sequence[Path], known: Known) -> list[Raw]:
+    """A few of the files behind the first: a later one may be another world."""
+    found = []
+    for i in sorted({len(files) // 4, len(files) // 2, len(files) - 1} - {0}):
+        try:
+            found.append(read_rows(files[i], encoding=known.encoding))
+        except EmptyFileError:
+            continue  # ingest says which are empty
     return found
 
 
-def _widened(found: Proposal, files: Sequence[Path]) -> dict[str, SignalDraft]:
-    """Signals with ranges that hold what some of the files hold: a later one may be another world."""
+def _widened(found: Proposal, looked: Sequence[Raw]) -> dict[str, SignalDraft]:
+    """Signals with ranges that hold what these files hold too."""
     signals = dict(found.signals)
-    for file in [files[i] for i in sorted({len(files) // 4, len(files) // 2, len(files) - 1})]:
-        frame = read_raw(file).frame
+    for raw in looked:
         for name, column in found.columns.items():
-            values = as_numbers(frame[column]) if name in signals and column in frame.columns else None
+            values = (
+                as_numbers(raw.frame[column]) if name in signals and column in raw.frame.columns else None
+            )
             if values is not None and len(values):
                 low, high = span_of(values.to_numpy(dtype=float))
                 s = signals[name]
                 signals[name] = replace(s, low=min(s.low, low), high=max(s.high, high))
     return signals
+
+
+def _tops(looked: Sequence[Raw], column: str) -> NDArray[np.float64]:
+    """The highest value of a column in each file."""
+    found = [as_numbers(raw.frame[column]) for raw in looked if column in raw.frame.columns]
+    return np.array([float(v.max()) for v in found if v is not None and len(v)])
 
 
 def _row_is_window(raw: Raw) -> bool:
@@ -125,11 +184,11 @@ def _row_is_window(raw: Raw) -> bool:
     return bool(overlap.mean() >= 0.9 and alike)
 
 
-def _of_table(path: str, raw: Raw) -> Proposal:
+def _of_table(path: str, raw: Raw, known: Known) -> Proposal:
     frame, decimal = raw.frame.iloc[:_MOST_ROWS], decimal_of(raw.frame.iloc[:2000])
     frame = with_points(frame) if decimal == "," else frame
     time = find_time(frame)
-    subject = find_subject(frame, time.guess)
+    subject = _subject(raw, frame, time, known)
     guesses = list(guess_columns(frame, time.guess, subject, time.instants))
     names, values = (next((g for g in guesses if g.role == r), None) for r in ("name", "value"))
     who = [] if subject is None else [subject.column]
@@ -147,6 +206,7 @@ def _of_table(path: str, raw: Raw) -> Proposal:
         found = paces(frame, [g.column for g in guesses if g.role == "signal"], time.instants, who)
         length = window_s(found)
         signals, columns = _wide(guesses, found, length)
+        signals = _limited(signals, columns, frame, (time.instants, who, length))
         if time.guess is None:
             signals, flags, length = _without_time(signals, flags)
         flags += ["--shape", "wide"] if raw.headless else []
@@ -166,6 +226,16 @@ def _of_table(path: str, raw: Raw) -> Proposal:
     )  # fmt: skip
 
 
+def _subject(raw: Raw, frame: pd.DataFrame, time: TimeFound, known: Known) -> Guess | None:
+    """The column of subjects: as told, or guessed; None where there is none, or another way is told."""
+    if known.names_subject:
+        return None
+    if known.subject_column is None:
+        return find_subject(frame, time)
+    distinct = int(raw.column(known.subject_column, "subject").nunique())
+    return Guess(known.subject_column, "subject", f"as told; {distinct} different values", 1.0)
+
+
 def _wide(
     guesses: Sequence[Guess], found: Mapping[str, Pace], length_s: float
 ) -> tuple[dict[str, SignalDraft], dict[str, str]]:
@@ -180,6 +250,20 @@ def _wide(
         remark = f"unit {g.sure:.0%} sure: {g.why}"
         drafts[names[g.column]] = SignalDraft(g.unit, rate, g.low, g.high, remark, age, grid)
     return drafts, {name: column for column, name in names.items()}
+
+
+def _limited(
+    signals: Mapping[str, SignalDraft],
+    columns: Mapping[str, str],
+    frame: pd.DataFrame,
+    seen: tuple[Instants | None, Sequence[str], float],
+) -> dict[str, SignalDraft]:
+    """With a limit for the first signal, which the first rule reads."""
+    for name, s in list(signals.items())[:1]:
+        values = as_numbers(frame[columns[name]])
+        limit = None if values is None else limit_of(values, frame, *seen)
+        return {**signals, name: replace(s, limit=limit)}
+    return dict(signals)
 
 
 def _without_time(
@@ -213,14 +297,16 @@ def _long(
             found[str(name)] = pace
     length = window_s(found)
     idents = identifiers(list(mine))
-    drafts = {}
+    drafts: dict[str, SignalDraft] = {}
     for name, part in mine.items():
         said = choices_of(frame.loc[part.index, units]) if units is not None else ()
         part = _in_one_unit(part, frame.loc[part.index, units], said) if units is not None else part
         unit, sure, why = _said_unit(said) or unit_of(name, float(part.min()), float(part.max()))
         low, high = span_of(part.to_numpy(dtype=float))
         rate, age, grid = sampling(found.get(name), length)
-        drafts[idents[name]] = SignalDraft(unit, rate, low, high, f"unit {sure:.0%} sure: {why}", age, grid)
+        limit = limit_of(part.dropna(), frame, time.instants, who, length) if not drafts else None
+        remark = f"unit {sure:.0%} sure: {why}"
+        drafts[idents[name]] = SignalDraft(unit, rate, low, high, remark, age, grid, limit)
     return found, drafts
 
 
@@ -282,14 +368,15 @@ def _of_windows(path: str, files: Sequence[tuple[Path, Raw]]) -> Proposal:
             Guess(str(c), "sample", "numbers without a header", 0.7, unit) for c in raw.frame.columns
         )
         drafts[name] = SignalDraft(
-            unit, float(f"{rate:.9g}"), low, high, f"{sure:.0%} sure of the unit: {why}"
-        )
+            unit, float(f"{rate:.9g}"), low, high, f"{sure:.0%} sure of the unit: {why}",
+            limit=below_highest(np.nanmax(values, axis=1), "windows"),
+        )  # fmt: skip
         unsure += [name] if sure < 0.9 else []
     doubts = [
         "where a row begins in time: give --start and --every-s",
         f"the sampling rate: 1 Hz is assumed below, so that a row lasts {n} s",
         f"the units of {', '.join(unsure[:8])}" if unsure else "",
-        "which subject it is",
+        _WHOSE,
     ]
     return Proposal(
         path, len(files[0][1].frame), "window", guesses, Pace(1.0, 1.0, float(n)), False,
@@ -307,7 +394,7 @@ def _doubts(
     if time.naive:
         yield "which time zone the times are in: give --zone"
     if subject is None:
-        yield "which subject the rows belong to: give --subject"
+        yield _WHOSE
     elif subject.sure < 0.8:
         yield f"whether '{subject.column}' is the subject"
     if pace is not None and pace.steady < STEADY:

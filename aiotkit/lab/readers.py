@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from aiotkit.core.errors import DataError, did_you_mean
+from aiotkit.core.errors import DataError, EmptyFileError, did_you_mean
 
 _DELIMITERS = ";\t|,"
 #: more columns than this are a table on its side, or parted wrongly
@@ -83,6 +83,19 @@ def read_raw(
         return _read_parquet(path, digest)
     data = _as_utf8(path, data, encoding).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     return _read_csv(path, data, digest, delimiter)
+
+
+def read_rows(path: Path, *, encoding: str | None = None) -> Raw:
+    """As ``read_raw``, of a file that must hold a row.
+
+    Raises:
+        EmptyFileError: it holds none.
+        DataError: as ``read_raw``.
+    """
+    raw = read_raw(path, encoding=encoding)
+    if raw.frame.empty and not raw.malformed:
+        raise EmptyFileError(f"{path}: no rows below the header")
+    return raw
 
 
 def _as_utf8(path: Path, data: bytes, encoding: str | None) -> bytes:
@@ -168,7 +181,7 @@ def _first_lines(path: Path, data: bytes) -> list[str]:
     except UnicodeDecodeError as error:
         raise _not_utf8(path, error) from error
     if not any(line.strip() for line in lines):
-        raise DataError(f"{path}: the file is empty")
+        raise EmptyFileError(f"{path}: the file is empty")
     return lines[:20]
 
 

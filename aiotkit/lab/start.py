@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from aiotkit.core.errors import DataError
+from aiotkit.core.errors import DataError, DecisionFileError
 from aiotkit.lab.guess import identifier
 from aiotkit.lab.proposal import Proposal
 from aiotkit.lab.template import Draft
@@ -74,7 +75,11 @@ def two_costs(draft: Draft, act: float | None, miss: float | None) -> Draft:
 
     Acting costs ``act`` in every state (in vain in the first), not acting costs ``miss`` in every state but
     the first. Of several actions beside the first each costs the same.
+
+    Raises:
+        DecisionFileError: one is negative, or no number.
     """
+    check_costs(act, miss)
     guessed = act is None or miss is None
     act, miss = COST_ACT if act is None else act, COST_MISS if miss is None else miss
     first, *others = draft.actions
@@ -82,3 +87,15 @@ def two_costs(draft: Draft, act: float | None, miss: float | None) -> Draft:
     costs = {first: {s: 0.0 if s == uneventful else miss for s in draft.states}}
     costs |= {a: dict.fromkeys(draft.states, act) for a in others}
     return replace(draft, costs=costs, guessed=guessed)
+
+
+def check_costs(act: float | None, miss: float | None) -> None:
+    """Refuse a cost that is negative or no number (``DecisionFileError``); None is not given yet."""
+    for name, cost in (("--cost-act", act), ("--cost-miss", miss)):
+        if cost is not None and not 0 <= cost < math.inf:
+            raise DecisionFileError(
+                f"{name}",
+                expected="what it costs, 0 or more",
+                found=f"{cost:g}",
+                do="Give it without a sign; other tables are given with --cost ACTION.STATE=MONEY.",
+            )

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from aiotkit.core.decision import Decision
+from aiotkit.core.errors import ContradictionError
 
 Indices = NDArray[np.int64]
+_Values: TypeAlias = tuple[Indices, Indices, NDArray[np.float32]]  # subjects, instants, values
 COLUMNS = ("subject", "name", "at", "value", "word")
 
 
@@ -70,13 +72,18 @@ def stretches(codes: Indices) -> Iterator[tuple[int, int, int]]:
         yield int(codes[begin]), begin, end
 
 
-def gather(tables: Iterable[pa.Table | pa.RecordBatch], decision: Decision) -> Telemetry:
+def gather(
+    tables: Iterable[pa.Table | pa.RecordBatch], decision: Decision, *, strict: bool = False
+) -> Telemetry:
     """Arrays from rows with the columns ``subject``, ``name``, ``at`` (µs UTC), ``value`` and ``word``.
 
     Names that the decision does not declare are left out. Of several values at one instant of a subject
-    the one that was read first stays.
+    the one that was read first stays; with ``strict`` they must be equal.
+
+    Raises:
+        ContradictionError: with ``strict``, and they differ.
     """
-    parts: dict[str, list[tuple[Indices, Indices, NDArray[np.float32]]]] = {}
+    parts: dict[str, list[_Values]] = {}
     codes: dict[str, int] = {}
     for table in tables:
         if table.num_rows:
@@ -87,7 +94,7 @@ def gather(tables: Iterable[pa.Table | pa.RecordBatch], decision: Decision) -> T
         rank[codes[subject]] = place
     series = {}
     for name in sorted(parts):  # popped, so that raw parts and sorted arrays are not held together
-        series[name] = _sorted(parts.pop(name), rank)
+        series[name] = _series(_merged(parts.pop(name), rank), subjects, name if strict else None)
     return Telemetry(subjects, series)
 
 
@@ -95,7 +102,7 @@ def _add(
     table: pa.Table | pa.RecordBatch,
     decision: Decision,
     codes: dict[str, int],
-    parts: dict[str, list[tuple[Indices, Indices, NDArray[np.float32]]]],
+    parts: dict[str, list[_Values]],
 ) -> None:
     who, mine = _encoded(table["subject"])
     of_batch = np.array([codes.setdefault(s, len(codes)) for s in mine], dtype=np.int64)
@@ -130,14 +137,39 @@ def _places(words: pa.Array | pa.ChunkedArray, choice: tuple[str, ...]) -> NDArr
     )
 
 
-def _sorted(parts: list[tuple[Indices, Indices, NDArray[np.float32]]], rank: Indices) -> Series:
+def _merged(parts: list[_Values], rank: Indices) -> _Values:
+    """Subjects, instants and values in order of subject and time; equal ones as they were read."""
     codes = rank[np.concatenate([c for c, _, _ in parts])]
     at = np.concatenate([a for _, a, _ in parts])
     value = np.concatenate([v for _, _, v in parts])
     same = np.diff(codes)
-    if not bool(np.all((same > 0) | ((same == 0) & (np.diff(at) > 0)))):
-        order = np.lexsort((at, codes))
-        codes, at, value = codes[order], at[order], value[order]
-        first = np.r_[True, (np.diff(codes) != 0) | (np.diff(at) != 0)]
-        codes, at, value = codes[first], at[first], value[first]
-    return Series(np.searchsorted(codes, np.arange(len(rank) + 1)), at, value)
+    if bool(np.all((same > 0) | ((same == 0) & (np.diff(at) > 0)))):
+        return codes, at, value
+    order = np.lexsort((at, codes))
+    return codes[order], at[order], value[order]
+
+
+def _series(merged: _Values, subjects: tuple[str, ...], strict: str | None) -> Series:
+    """Each instant of a subject once; ``strict``: a name whose values of one instant may not differ."""
+    codes, at, value = merged
+    again = np.r_[False, (np.diff(codes) == 0) & (np.diff(at) == 0)][: len(codes)]
+    if again.any():
+        later = np.flatnonzero(again)
+        other = later[~np.isclose(value[later], value[later - 1], rtol=1e-6, equal_nan=True)]
+        if strict is not None and len(other):
+            raise _contradiction(strict, subjects, merged, other)
+        codes, at, value = codes[~again], at[~again], value[~again]
+    return Series(np.searchsorted(codes, np.arange(len(subjects) + 1)), at, value)
+
+
+def _contradiction(
+    name: str, subjects: tuple[str, ...], merged: _Values, other: Indices
+) -> ContradictionError:
+    (codes, at, value), i = merged, int(other[0])
+    when = np.datetime64(int(at[i]), "us")
+    return ContradictionError(
+        f"{len(other):,} values of one instant differ, first {name} of '{subjects[codes[i]]}' at {when}Z",
+        expected="one value",
+        found=f"{value[i - 1]:g} and {value[i]:g}",
+        do="Two sources overlap. Check their subjects, columns and time zones, and mend the wrong one.",
+    )

@@ -11,11 +11,19 @@ from aiotkit.lab.decision_file import read_decision_text
 
 
 @dataclass(frozen=True, slots=True)
+class Limit:
+    """A limit that data suggest, and what speaks for it."""
+
+    value: float
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class SignalDraft:
     """A signal as far as it is known; ``rate_hz`` None = on change; ``remark`` becomes a comment.
 
     ``max_age_s`` and ``grid_hz`` are of a signal on change: how long a value holds, and how often it is
-    looked at within a window (None: once, at its end).
+    looked at within a window (None: once, at its end). ``limit``: of a first rule on it, where data tell.
     """
 
     unit: str
@@ -25,6 +33,7 @@ class SignalDraft:
     remark: str = ""
     max_age_s: float = 3600.0
     grid_hz: float | None = None
+    limit: Limit | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,15 +168,24 @@ def context_lines(context: Mapping[str, ContextDraft]) -> Iterator[str]:
         yield f"  {name}: {{values: [{words}], max_age_s: {c.max_age_s:.9g}, required: false}}"
 
 
-def _rule_lines(d: Draft, signals: Mapping[str, SignalDraft]) -> Iterator[str]:
+def first_rule(signals: Mapping[str, SignalDraft]) -> tuple[str, Limit]:
+    """The field that the first rule reads, and its limit: within the data where there are any."""
     name, s = next(iter(signals.items()))
-    limit = s.low + 0.8 * (s.high - s.low)
     word = "last" if s.rate_hz is None and s.grid_hz is None else "max"
+    guess = Limit(
+        float(f"{s.low + 0.8 * (s.high - s.low):g}"), "it lies high in the range, and no data were seen"
+    )
+    return f"{name}.{word}", s.limit or guess
+
+
+def _rule_lines(d: Draft, signals: Mapping[str, SignalDraft]) -> Iterator[str]:
+    field_, limit = first_rule(signals)
     yield "# The written rule decides until a model beats it in money: the first line that holds. Fields are"
     yield "# <signal>.<statistic> (mean, std, min, max, rms, p2p, last, slope, kurtosis, crest),"
-    yield "# context.<name>, history.<name>. The limit is a guess from the range: put what your people know."
+    yield "# context.<name>, history.<name>."
+    yield f"# The limit is a guess: {limit.why}. Put what your people know."
     yield "rule:"
-    when = f"{{field: {name}.{word}, gt: {limit:g}}}"
+    when = f"{{field: {field_}, gt: {limit.value:.9g}}}"
     yield f"  - {{when: {when}, do: {d.actions[-1]}, because: above its limit}}"
     yield f"  - {{otherwise: {d.actions[0]}}}"
     yield "# gates:                   # what may withhold an action or send it to a person"

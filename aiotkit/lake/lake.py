@@ -16,7 +16,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from pyarrow.compute import Expression
 from pyarrow.parquet import filters_to_expression
 
-from aiotkit.core.errors import LakeError, did_you_mean
+from aiotkit.core.errors import LakeError, NoLakeError, did_you_mean
 from aiotkit.lake.schemas import FORMAT, FORMAT_PROPERTY, INSTANT, MONTH, TABLES, TableSchema
 from aiotkit.lake.store import Store, local_path, make_folder, open_store, storage_error, sync_path
 
@@ -67,9 +67,12 @@ class Lake:
         """Open a lake and check that every table has the format this version reads.
 
         Raises:
+            NoLakeError: when the folder is not there.
             LakeError: when a table is missing, or has another format or other columns.
         """
         lake = cls(str(uri), storage_options)
+        if lake._folder is not None and not lake._folder.exists():
+            raise _no_lake(lake._folder)
         for table in TABLES.values():
             check_table(table, lake.table(table.name))
         return lake
@@ -345,6 +348,18 @@ def sync_commit(table: Path, version: int) -> None:
 def _first_line(error: Exception) -> str:
     """What the library says, without the trace of its own calls that may follow."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _no_lake(folder: Path) -> NoLakeError:
+    beside = folder.parent.iterdir() if folder.parent.is_dir() else ()
+    hint = did_you_mean(folder.name, [p.name for p in beside if (p / "telemetry" / "_delta_log").is_dir()])
+    return NoLakeError(
+        f"{folder}: there is no lake",
+        expected="the folder of a lake",
+        found="no such folder",
+        do=hint.replace("did", "Did")
+        or "Check the path; or create the lake: 'aiotkit ingest … --lake' and 'collector run --create' do.",
+    )
 
 
 def _known(table: str) -> None:

@@ -178,13 +178,13 @@ def _spent(run: FieldRun, others: References) -> pd.DataFrame:
 
 def words(summary: dict[str, Any], workdir: Path) -> str:
     """The tables the demo ends with."""
-    lines = [f"\n{'policy':<48} {'EUR per machine and day':>24}   {'against the rule':>24}"]
+    lines = [f"\n{'policy':<50} {'EUR per machine and day':>24}   {'against the rule':>24}"]
     for name, label in WORDS.items():
         row = summary["policy_money"][name]
         own = f"{row['money']:8.1f} [{row['low']:.0f}, {row['high']:.0f}]"
         gap = row["minus_rule"]
         against = "" if name == RULE else f"{gap['difference']:+8.1f} [{gap['low']:+.0f}, {gap['high']:+.0f}]"
-        lines.append(f"{label:<48} {own:>24}   {against:>24}")
+        lines.append(f"{label:<50} {own:>24}   {against:>24}")
     o, r, s = summary["outage"], summary["replayed"], summary["outcomes"]
     bundles = " ".join(f"--bundle {path}" for path in sorted((workdir / "bundles").glob("pump-*.aiot")))
     lines += [

@@ -14,17 +14,17 @@ from aiotkit.lab import plots
 from aiotkit.lab.journal import gate_verdicts
 from aiotkit.lab.report import Report
 from aiotkit.loop.aftermath import Books
-from aiotkit.loop.rounds_page import LinkedReport, add_candidates, add_drift, add_mishaps, add_rounds
+from aiotkit.loop.rounds_page import NAMES, LinkedReport, add_candidates, add_drift, add_mishaps, add_rounds
 
-WORDS = {
-    "field": "the fleet: rule, then what it learned",
-    "rule": "written rule in every round",
-    "tuned_threshold": "best single threshold, tuned before the change",
-    "hindsight_threshold": "best single threshold, in hindsight",
-    "always": "always throttle",
-    "never": "never act",
-    "oracle": "oracle: true dynamics, same observations",
+_MORE = {
+    "field": "rule, then what it learned",
+    "rule": "in every round",
+    "tuned_threshold": "best single one before the change",
+    "hindsight_threshold": "best single one of the run",
+    "oracle": "true dynamics, same observations",
 }
+#: policy -> its name and what it is
+WORDS = {key: f"{name}: {_MORE[key]}" if key in _MORE else name for key, name in NAMES.items()}
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,7 @@ def demo_report(told: Told) -> Report:
     add_mishaps(page, summary)
     add_drift(page, summary, told.drift)
     _money(page, told)
+    _prices(page, told)
     _outage(page, told)
     _machine(page, told)
     _why(page, told)
@@ -93,6 +94,30 @@ def _money(page: Report, told: Told) -> None:
         text,
         figure=plots.money_intervals(table, told.decision.currency),
         table=told.spent.rename(index=WORDS).reset_index(names="policy").round(0),
+    )
+
+
+def at_other_prices(spent: pd.DataFrame, machine_days: float) -> pd.DataFrame:
+    """Money per machine-day if a breakdown cost half or twice as much; policies do what they did.
+
+    Args:
+        spent: money by policy (index) and category (columns, one of them ``breakdown``), over the whole run.
+        machine_days: how many the run had.
+    """
+    total = spent.sum(axis=1)
+    prices = {"a breakdown at half the price": 0.5, "as declared": 1.0, "at twice the price": 2.0}
+    changed = {words: total + (factor - 1) * spent["breakdown"] for words, factor in prices.items()}
+    return pd.DataFrame(changed) / machine_days
+
+
+def _prices(page: Report, told: Told) -> None:
+    table = at_other_prices(told.spent, told.summary["fleet"] * told.summary["days"])
+    page.section(
+        "If the costs were other ones",
+        f"What each policy costs, {told.decision.currency} per machine and day, if breakdowns cost half or "
+        "twice what was declared. Every policy does what it did at the declared price; a candidate's own page "
+        "says what it would do differently.",
+        table=table.rename(index=WORDS).reset_index(names="policy").round(0),
     )
 
 
@@ -192,9 +217,9 @@ def _assumed(page: Report, told: Told) -> None:
         "- The dynamics of the fleet (bearing wear, vibration, heat, weather, crew) and their sources are "
         "written down in `aiotkit/loop/README.md`; they were fixed before any policy was tried.\n"
         "- Life is accelerated: a machine needs service about once a week.\n"
-        f"- The tuned threshold is {arms['tuned_threshold']}, in hindsight {arms['hindsight_threshold']}; "
-        "the tuned one has seen all rounds before the change of load, the other the very run it is judged "
-        "on.\n"
+        f"- The tuned threshold is {arms['tuned_threshold']}, the hindsight threshold "
+        f"{arms['hindsight_threshold']}; the tuned one has seen all rounds before the change of load, the "
+        "other the very run it is judged on.\n"
         "- The fleet's money is that of the real device processes, with all that went wrong; the other "
         "policies lived undisturbed in process, without random checks.\n"
         "- The changed load is a heavier product: pumps nearer to their limit, at higher speed, for good.\n"

@@ -110,7 +110,7 @@ def figure_rows(run: FieldRun, money: Mapping[str, Any]) -> pd.DataFrame:
         verdict = None if learned is None else "approved" if learned.signed else "refused"
         for name in BY_ROUND:
             mine = money[name][:, first:last]
-            row = {"round": number + 1, "policy": "learned" if name == FIELD else name, "verdict": verdict}
+            row = {"round": number + 1, "policy": name, "verdict": verdict}
             low = high = np.nan
             if name == FIELD:
                 own = ledger(mine)

@@ -33,9 +33,12 @@ from aiotkit.loop.rig_devices import device, packets_file, run_devices, write_pa
 from aiotkit.loop.rig_learning import CYCLES_PER_DAY, noted_states
 from aiotkit.loop.rig_page import add_learning, rounds_summary
 from aiotkit.loop.rig_rounds import Rounds, run_rounds
+from aiotkit.loop.rounds_page import NAMES
 from aiotkit.loop.setting import Keys, Place, commission, prepare
 
 BLOCKS = 10
+#: what people are told a policy is: the fleet's names, but a rig is not throttled
+POLICIES = NAMES | {"always": "always act"}
 QUICK_CYCLES = 600
 Choice = tuple[str, pd.Series]
 
@@ -235,13 +238,14 @@ def _report(
     )
     for part, ledgers in found.items():
         decision = decisions[part]
-        table = policy_table(ledgers, "rule", resample="block", seed=0, block_days=1)
+        named = {POLICIES[name]: ledger for name, ledger in ledgers.items()}
+        table = policy_table(named, POLICIES["rule"], resample="block", seed=0, block_days=1)
         tuned = ledgers["tuned_threshold"].attrs["policy"]
         later = ledgers["hindsight_threshold"].attrs["policy"]
         text = (
-            f"{decision.question} Tuned on the first half, the best single threshold is `{tuned}`; in "
-            f"hindsight `{later}`. The oracle knows the recorded state. Money per day of running, intervals "
-            f"from {BLOCKS} contiguous blocks."
+            f"{decision.question} The tuned threshold, the best single one on the first half, is `{tuned}`; "
+            f"the hindsight threshold is `{later}`. The oracle knows the recorded state. Money per day of "
+            f"running, intervals from {BLOCKS} contiguous blocks."
         )
         page.section(f"The {part}", text, figure=plots.money_intervals(table, decision.currency))
     return page
@@ -250,7 +254,7 @@ def _report(
 def rig_words(summary: dict[str, Any], workdir: Path) -> str:
     """The table the demo ends with."""
     names = list(next(iter(summary["parts"].values()))["policy_money"])
-    lines = ["", f"{'EUR per day':<14}" + "".join(f"{n:>21}" for n in names)]
+    lines = ["", f"{'EUR per day':<14}" + "".join(f"{POLICIES[n]:>21}" for n in names)]
     for part, found in summary["parts"].items():
         row = [f"{found['policy_money'][n]['money']:.0f}" for n in names]
         lines.append(f"{part:<14}" + "".join(f"{x:>21}" for x in row))

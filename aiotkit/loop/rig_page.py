@@ -126,7 +126,7 @@ def _round_row(row: Mapping[str, Any]) -> dict[str, Any]:
         "asked": row["asked"],
         "right": _percent(row["accuracy_known"]),
         "a day cost": round(row["money"]),
-        "rule": round(row["rule"]),
+        "written rule": round(row["rule"]),
         "constant": round(row["best_constant"]),
         "oracle": round(row["oracle"]),
     }

@@ -11,6 +11,16 @@ import pandas as pd
 from aiotkit.lab.plots_rounds import drift_figure, money_by_round
 from aiotkit.lab.report import Report
 
+#: what people are told a policy is, by its key in ``summary.json``: one name everywhere
+NAMES = {
+    "field": "the fleet",
+    "rule": "written rule",
+    "tuned_threshold": "tuned threshold",
+    "hindsight_threshold": "hindsight threshold",
+    "always": "always throttle",
+    "never": "never act",
+    "oracle": "oracle",
+}
 _HEX = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
 _PAGE = re.compile(r"<code>(candidates/[a-z0-9-]+\.html)</code>")
 
@@ -45,11 +55,11 @@ def add_rounds(page: Report, summary: Mapping[str, Any], figure: pd.DataFrame, c
     page.section(
         "Money by round",
         text,
-        figure=money_by_round(figure, currency=currency, drift_from=changed),
+        figure=money_by_round(figure, currency=currency, drift_from=changed, words=NAMES),
         table=pd.DataFrame(
             [
                 {"round": row["round"] + 1, "days": row["days"], "the fleet ran": row["policy"]}
-                | {name.replace("_", " "): round(value) for name, value in row["money"].items()}
+                | {NAMES[name]: round(value) for name, value in row["money"].items()}
                 for row in rounds
             ]
         ),

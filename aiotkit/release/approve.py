@@ -12,7 +12,7 @@ who is logged in is another one.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Annotated, Literal, Protocol
 
@@ -34,6 +34,7 @@ APPROVAL_TYPE = "application/vnd.aiotkit.approval+json"
 SINGLE_USER = "none: single user mode"
 UNAUTHENTICATED = "UNAUTHENTICATED (single user mode: nobody proved who they are)"
 UNVERIFIED = "signature NOT VERIFIED (no approval keys are trusted here)"
+IN_FORCE = "it is in force all the same: devices keep it until another bundle is released"
 Verdict = Literal["approved", "rejected"]
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 
@@ -205,8 +206,18 @@ def standing(
     Approved is what the last statement of an unbroken chain, the one the tag names, approves: for exactly
     this bundle and evidence, not expired, and signed by the keys that ``trust`` gives the role
     ``approval``. Where nobody is given that role, every statement is taken at its word, and said to be
-    unauthenticated or not verified. Any doubt is a no.
+    unauthenticated or not verified. Any doubt is a no. What was released is not taken back by it, and the
+    words say so.
     """
+    found = _standing(version, statements, trust, now_us)
+    if found.approved or not version.champion:
+        return found
+    return replace(found, words=f"{found.words}; {IN_FORCE}")
+
+
+def _standing(
+    version: Version, statements: Mapping[str, bytes], trust: Trust | None, now_us: int
+) -> Standing:
     if not statements:
         return Standing(approved=False, words="nobody has approved it")
     try:
@@ -216,7 +227,7 @@ def standing(
         statement = _parse(envelope.payload)
         authenticated = _authenticate(envelope, trust)
     except BundleError as error:
-        return Standing(approved=False, words=str(error))
+        return Standing(approved=False, words=str(error).rstrip("."))
     problem = _problem(version, statement, name, now_us)
     doubt = UNVERIFIED if statement.authenticated else UNAUTHENTICATED
     signer = statement.by if authenticated else f"{statement.by}, {doubt}"
@@ -232,10 +243,12 @@ def require_approval(registry: Registry, version: Version, trust: Trust | None, 
     """
     found = standing(version, registry.statements(version), trust, now_us=now_us)
     if not found.approved:
+        key = " --key FILE" if trust is not None and "approval" in trust.roles else ""
         raise ApprovalError(
             f"{version.decision_id} version {version.number} may not be released",
             found=found.words,
-            do=f"Approve it: aiotkit approve {version.decision_id} --version {version.number}.",
+            do="Whoever may approve it says so with: "
+            f"aiotkit approve {version.decision_id} --version {version.number}{key}.",
         )
     return found
 
@@ -278,9 +291,19 @@ def _authenticate(envelope: Envelope, trust: Trust | None) -> bool:
     """Whether it is signed as trust asks; False in single user mode; an error where that is not enough."""
     if trust is None or "approval" not in trust.roles:
         return False
-    statement = _parse(envelope.payload)
+    statement, needed = _parse(envelope.payload), trust.role("approval")
+    what = f"the last statement ({statement.verdict} by {statement.by}) is"
+    holders = ", ".join(f"{trust.keys[k].comment or 'key'} {k[:12]}…" for k in needed.key_ids)
+    do = f"Nothing is released until a newer one is signed by {needed.threshold} of: {holders}."
     if not statement.authenticated:
-        raise SignatureError("approval statement: not signed, but trust.json names approval keys")
+        raise SignatureError(f"{what} not signed, but trust.json names approval keys", do=do)
+    signers = [signature.key_id for signature in envelope.signatures]
+    if signers and not set(signers) & set(needed.key_ids):
+        raise SignatureError(
+            f"{what} signed by key {', '.join(f'{k[:12]}…' for k in signers)}",
+            expected="a key to which trust.json gives the role 'approval'",
+            do=do,
+        )
     open_envelope(envelope, trust, "approval", APPROVAL_TYPE)
     return True
 

@@ -40,6 +40,15 @@ _GATES = {
     "latency": "In time",
     "memory": "Fits into memory",
 }
+#: what the page shows of a family, in this order
+_FAMILIES = (
+    "family", "chosen", "money", "difference", "low", "high", "log_loss", "brier", "accuracy", "margin",
+    "refused",
+)  # fmt: skip
+_NO_DEARER = (
+    "**A single threshold is no dearer than this candidate.** Write it into the rule of the decision file, "
+    "and let the next candidate beat that."
+)
 #: what the page shows of a variant; the rest is in the evidence
 _VARIANTS = ("variant", "usable", "why", "flips_share", "money_lost", "speedup", "size_bytes")
 
@@ -103,7 +112,8 @@ def _short(evidence: Evidence, decision: Decision, held_out: HeldOut | None) -> 
         lines.append(f"**It must not be released.** What stands against it:\n{named}")
     money = _by_policy(evidence.tables.get("money", ()))
     if CANDIDATE in money and RULE in money:
-        lines.append(_money_in_short(money, decision))
+        words = next(iter(evidence.tables.get("threshold", ())), {}).get("on all rows", "")
+        lines.append(_money_in_short(money, str(words), decision))
     if held_out is not None:
         lines += _doubts(evidence, held_out)
     if evidence.margin:
@@ -114,7 +124,7 @@ def _short(evidence: Evidence, decision: Decision, held_out: HeldOut | None) -> 
     return "\n".join(lines)
 
 
-def _money_in_short(money: Mapping[str, Any], decision: Decision) -> str:
+def _money_in_short(money: Mapping[str, Any], threshold: str, decision: Decision) -> str:
     spent = {name: row["money_per_subject_day"] for name, row in money.items()}
     always = min((name for name in spent if name.startswith("always ")), key=lambda n: spent[n], default="")
     others = {
@@ -123,10 +133,16 @@ def _money_in_short(money: Mapping[str, Any], decision: Decision) -> str:
         f"'{always}', the best of what needs no data": always,
         "knowing every state beforehand": ORACLE,
     }
-    beside = [f"- {words}: {spent[name]:,.4g}" for words, name in others.items() if name in spent]
+    more = {THRESHOLD: f" (on all rows: {threshold})"} if threshold else {}
+    beside = [
+        f"- {words}: {spent[name]:,.4g}{more.get(name, '')}"
+        for words, name in others.items()
+        if name in spent
+    ]
+    simple = spent.get(THRESHOLD, np.inf) <= spent[CANDIDATE]
     return (
         f"\nOn held-out rows it costs **{spent[CANDIDATE]:,.4g} {decision.currency}** per {decision.subject} "
-        "and day. Beside it:\n\n" + "\n".join(beside)
+        "and day. Beside it:\n\n" + "\n".join(beside) + ("\n\n" + _NO_DEARER if simple else "")
     )
 
 
@@ -235,15 +251,18 @@ def _add_probabilities(
 
 
 def _add_training(page: Report, evidence: Evidence, leaks: LeakAudit | None) -> None:
-    families = list(evidence.tables.get("families", ()))
+    families = [
+        {name: row[name] for name in _FAMILIES if name in row} for row in evidence.tables.get("families", ())
+    ]
     figures_said = ", ".join(
         f"{name.replace('_', ' ')} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
         for name, value in sorted(evidence.figures.items())
     )
     page.section(
         "Families that competed",
-        "Each was judged by money on the same held-out rows; a family that cannot be exported faithfully is "
-        f"refused.\n\nOf the chosen one, **{evidence.family}**: {figures_said or 'no figures'}.",
+        "Each was judged by money on the same held-out rows; the difference is to the cheapest, and the "
+        "simplest that cannot be told from it is chosen. One that cannot be exported faithfully is refused."
+        f"\n\nOf the chosen one, **{evidence.family}**: {figures_said or 'no figures'}.",
         table=families or None,
     )
     words = _words(evidence, "leaks")

@@ -45,6 +45,7 @@ class HeldOut:
         slices: name -> which rows; see ``slices_of``.
         champion_until_us: the last instant that the champion learned from; None when it learned nothing.
         margins: ``[rows]`` the margin that was best on the folds a row is not of; None = the candidate's own.
+        threshold: the best single threshold on all rows, in words.
     """
 
     rows: pd.DataFrame
@@ -54,6 +55,7 @@ class HeldOut:
     slices: Mapping[str, Flags] = field(default_factory=dict)
     champion_until_us: int | None = None
     margins: NDArray[Any] | None = None
+    threshold: str = ""
 
     def actions(self, decision: Decision, margin: float, factor: float = 1.0) -> NDArray[np.object_]:
         """What the candidate would have done on each row, at ``factor`` times its margin."""

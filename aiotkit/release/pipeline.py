@@ -113,6 +113,7 @@ class Outcome:
         stages: what was done for it.
         folder: where everything lies.
         due: why it was due, where that was asked.
+        notes: what training left out or did otherwise than asked, in words.
     """
 
     status: str
@@ -121,6 +122,7 @@ class Outcome:
     stages: Sequence[Done]
     folder: Path
     due: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def report(self) -> Path:
@@ -360,7 +362,8 @@ class _Run:
             about = Candidate(bundle, evidence, judged.passed, place / REPORT_FILE, words[:5000])
             version = self.registry.register(about, run)
         self.progress(status, 1.0)
-        return Outcome(status, version, judged, tuple(self.done), self.folder, due)
+        notes = Trained.load(self.folder / "trained").notes
+        return Outcome(status, version, judged, tuple(self.done), self.folder, due, notes)
 
     def _record(self, runs: Sequence[StageRun]) -> str:
         identity = digest(canonical_bytes([d.fingerprint for d in self.done]))

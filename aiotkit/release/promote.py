@@ -374,6 +374,8 @@ def _tables(
             "slices": lambda: rows(slice_table(money, held_out, decision, seed)),
             "sensitivity": lambda: rows(sensitivity(held_out, decision, seed, candidate.exported.margin)),
         }
+    if held_out.threshold:
+        tables["threshold"] = lambda: rows([{"on all rows": held_out.threshold}])
     own = [name for name in candidate.exported.interface.features if own_word(name)]
     if own:
         file = {"digest": candidate.exported.own_words}

@@ -46,7 +46,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Released:
-    """What was released: ``status`` is ``released``, or ``unchanged`` when it was out already."""
+    """What was released: ``status`` is ``released``, or ``unchanged`` when the same was out already."""
 
     status: str
     version: Version
@@ -72,7 +72,9 @@ def release(asked: Asked, progress: Progress = lambda _stage, _share: None) -> R
         version = registry.version(asked.decision_id, asked.version)
         trust = read_trust(asked.trust)
         standing = require_approval(registry, version, trust, now_us=time.time_ns() // 1000)
-        if not is_published(asked.folder, asked.decision_id, version.bundle):
+        before = read_index(asked.folder, asked.decision_id)
+        whole = is_published(asked.folder, asked.decision_id, version.bundle)
+        if not whole:
             shutil.rmtree(work / "published", ignore_errors=True)  # whatever was done before, it is not out
         done: list[Done] = []
         for stage in _stages(asked, version, standing, work):
@@ -81,7 +83,7 @@ def release(asked: Asked, progress: Progress = lambda _stage, _share: None) -> R
         if not version.champion:
             registry.set_champion(version)
         index = read_index(asked.folder, asked.decision_id)
-        status = "unchanged" if all(d.status == "unchanged" for d in done) else "released"
+        status = "unchanged" if whole and version.champion and index == before else "released"
         if status == "released":
             _record(registry, asked.decision_id, done, work)
         progress(status, 1.0)

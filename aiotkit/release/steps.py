@@ -23,7 +23,7 @@ from aiotkit.lab.examples import Examples
 from aiotkit.lab.own_words import OwnWords, check_words
 from aiotkit.lab.own_words import own_words as own_words_of
 from aiotkit.lab.recipe import recipe as names_of
-from aiotkit.lab.thresholds import tuned_elsewhere
+from aiotkit.lab.thresholds import thresholds, tuned_elsewhere
 from aiotkit.lab.train import DEFAULT, Training
 from aiotkit.lab.train import train as train_heads
 from aiotkit.lab.trained import Trained
@@ -245,9 +245,11 @@ def _held_out(
     if champion:
         policies[CHAMPION] = champion_actions(champion, given, decision)
     found = kept.load_arrays(trained)
+    best = None
     if not isinstance(decision.costs, str):
         threshold = tuned_elsewhere(given.rows, given.x, given.columns, decision, found["fold"])
         policies |= {} if threshold is None else {THRESHOLD: threshold}
+        best = thresholds(given.rows, given.x, given.columns, decision)
     return HeldOut(
         rows,
         found["p"],
@@ -256,6 +258,7 @@ def _held_out(
         slices=slices_of(given),
         champion_until_us=learned_until(champion) if champion else None,
         margins=found["margins"],
+        threshold="" if best is None else best.words,
     )
 
 

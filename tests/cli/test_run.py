@@ -117,6 +117,16 @@ def test_gates_that_refuse_have_an_exit_code_of_their_own(
     assert aiotkit(folder, *words)[0] == 0  # nothing new
 
 
+def test_fewer_folds_than_asked_for_are_told(plant: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    """More folds than subjects cannot be had: the run goes on with as many, and says so."""
+    words = [*RETRAIN[:-1], "50", "--in-process", "--work", tmp_path]
+    code, out, _ = aiotkit(plant[0], *words)
+    assert (code in (0, 4), "\n  note: 8 folds, not 50: there are 8 subjects\n" in out) == (True, True), out
+    assert (
+        "8 folds, not 50: there are 8 subjects" in json.loads(aiotkit(plant[0], *words, "--json")[1])["notes"]
+    )
+
+
 def test_another_run_at_work_has_an_exit_code_of_its_own(plant: tuple[Path, dict[str, Any]]) -> None:
     """5, and who works there."""
     folder, _ = plant
@@ -136,13 +146,21 @@ def test_from_approval_to_release_and_back(plant: tuple[Path, dict[str, Any]]) -
     done = told(aiotkit(folder, *RELEASE, "--json"))
     assert (done["status"], done["authenticated"]) == ("released", True)
     assert (folder / done["file"]).exists()
+    shutil.rmtree(folder / "work/release")
+    code, out, _ = aiotkit(folder, *RELEASE, "--in-process")
+    assert (code, "version 1: was released already; nothing had changed" in out) == (0, True)
     assert aiotkit(folder, "bundle", "verify", done["file"], "--trust", "trust.json")[0] == 0
     listed = told(aiotkit(folder, "approvals", "small-pump", "--trust", "trust.json", "--json"))
     (row,) = listed["candidates"]
     assert (row["champion"], row["approved"], row["gates"]) == (True, True, "passed")
-    assert aiotkit(folder, "reject", "small-pump", "--key", "lead.pem", "--note", "by mistake")[0] == 0
+    code, out, _ = aiotkit(folder, "reject", "small-pump", "--key", "lead.pem", "--note", "by mistake")
+    assert (code, "this does not take it off the devices" in out, "next: aiotkit run retrain" in out) == (
+        0,
+        True,
+        True,
+    )
     code, out, _ = aiotkit(folder, "approvals", "--trust", "trust.json")
-    assert (code, "by mistake" in out) == (0, True)
+    assert (code, "by mistake; it is in force all the same" in out) == (0, True)
     assert aiotkit(folder, *RELEASE)[0] == 1
 
 
@@ -154,6 +172,13 @@ def test_single_user_mode_is_loud(plant: tuple[Path, dict[str, Any]]) -> None:
     assert "WARNING: this approval is UNAUTHENTICATED" in err
     assert "none: single user mode" in out
     assert aiotkit(folder, *RELEASE)[0] == 1  # the trust file names who may approve
+    code, out, err = aiotkit(folder, "reject", "small-pump")
+    assert (code, "WARNING: this rejection is UNAUTHENTICATED" in err, "approval is" in err) == (
+        0,
+        True,
+        False,
+    )
+    assert "it is not released from now on, until a newer approval" in out
 
 
 @pytest.mark.parametrize(
@@ -162,7 +187,7 @@ def test_single_user_mode_is_loud(plant: tuple[Path, dict[str, Any]]) -> None:
         (["--families", "ldaa"], 2, "did you mean 'lda'"),
         (["--recipe", "plian"], 2, "did you mean 'plain'"),
         (["--params", "none.yaml"], 2, "expected a YAML file"),
-        (["--lake", "none"], 3, "table 'telemetry' is not there"),
+        (["--lake", "none"], 2, "none: there is no lake"),
         (["--store", "http://127.0.0.1:9"], 3, "MLflow store http://127.0.0.1:9"),
         (["--work", "pump.yaml"], 3, "work folder"),
     ],

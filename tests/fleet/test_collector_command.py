@@ -80,7 +80,7 @@ def test_sigterm_finishes_the_round_and_leaves_with_0(inbox, where, world):
 
 
 def test_wrong_place_is_told_in_words(tmp_path, where):
-    """A lake that is not there is exit code 3 and says how to make it."""
+    """A lake that is not there is exit code 2 and says how to make it."""
     done = call("run", *where, "--once")
-    assert done.returncode == 3
-    assert "Create the lake" in done.stderr
+    assert done.returncode == 2
+    assert "'collector run --create'" in done.stderr

@@ -168,6 +168,42 @@ def test_rounds_show_drift_and_verdicts(guard: Any) -> None:
         money_by_round(bare.rename(columns={"round": "rnd"}))
 
 
+def test_the_legend_speaks_in_plain_words_and_the_first_policy_is_drawn_thick() -> None:
+    """Names for people where they are given, else without underscores; the caption names the thick line."""
+    from aiotkit.lab.plots_training import money_by_round
+
+    table = rounds().replace({"policy": {"learned": "field", "rule": "tuned_threshold"}})
+    plot = money_by_round(table, words={"field": "the fleet"})
+    names = [t.get_text() for t in plot.figure.legends[0].get_texts()]
+    assert names[:3] == ["the fleet", "tuned threshold", "oracle"]
+    widths = [line.get_linewidth() for line in plot.figure.axes[0].get_lines()[:3]]
+    assert widths[0] > max(widths[1:])
+    assert "The thick line (the fleet) should" in plot.caption
+
+
+def test_leak_colours_follow_the_kind_not_the_order() -> None:
+    """An audit read back from a file has its scores sorted by name, and looks the same."""
+    from matplotlib.colors import to_hex
+
+    from aiotkit.lab.figures import COLOURS, FAINT
+    from aiotkit.lab.leaks import LeakAudit
+    from aiotkit.lab.plots_training import leak_figure
+
+    audit = audit_of(scored=True)
+    other = LeakAudit(audit.findings, dict(sorted(audit.scores.items())), audit.columns)
+    assert list(other.scores) != list(audit.scores)
+    assert leak_figure(other).svg() == leak_figure(audit).svg()
+    left = leak_figure(other).figure.axes[0]
+    shown = zip(left.get_xticklabels(), left.patches, strict=True)
+    colours = {label.get_text(): to_hex(bar.get_facecolor()) for label, bar in shown}
+    assert (colours["rows shuffled"], colours["folds used"]) == (FAINT, COLOURS[0])
+    turned = LeakAudit(audit.findings, audit.scores, audit.columns.iloc[::-1].reset_index(drop=True))
+    legends = [leak_figure(a).figure.axes[1].get_legend() for a in (audit, turned)]
+    assert [[t.get_text() for t in found.get_texts()] for found in legends] == [
+        ["measured", "follows the time"]
+    ] * 2
+
+
 def test_what_cannot_be_drawn_is_refused(document: dict[str, Any], guard: Any) -> None:
     """An unknown subject and an empty confusion are named; one row, or one state, still draws."""
     from aiotkit.lab import plots_training as plots

@@ -92,6 +92,16 @@ def test_a_training_without_audit_says_so(guard: Decision) -> None:
     assert [finding.severity for finding in found.audit.findings] == ["unchecked"]
 
 
+def test_fewer_folds_than_asked_for_are_said(guard: Decision) -> None:
+    """Subjects stay whole, so there are no more folds than subjects, and a note says so."""
+    found = train(pumps(guard), guard, families=["lda"], folds=50, seed=0)
+    assert found.oof_fold.max() + 1 == 8
+    assert "8 folds, not 50: there are 8 subjects" in found.trained.notes
+    assert not any(
+        "folds" in note for note in train(pumps(guard), guard, families=["lda"], seed=0).trained.notes
+    )
+
+
 def test_the_same_inputs_and_seed_give_the_same_bytes(guard: Decision, training: Training) -> None:
     """Head, probes and table are repeated to the bit."""
     again = train(pumps(guard), guard, families=FAST, folds=4, seed=5)
@@ -415,6 +425,9 @@ def test_detectors_learn_without_a_label(document: dict[str, Any]) -> None:
     assert p.min() >= 0.0199
     assert found.oof_p.shape == (0, 2)
     assert any("declared prevalence" in note for note in found.trained.notes)
+    many = train(examples, decision, families=["mahalanobis"], folds=999, seed=0)
+    subjects = examples.rows["subject"].nunique()
+    assert f"{subjects} folds, not 999: there are {subjects} subjects" in many.trained.notes
 
 
 def test_a_false_alarm_budget_is_kept(document: dict[str, Any]) -> None:

@@ -157,11 +157,20 @@ def test_table_with_other_columns_is_refused(lake, telemetry):
 
 
 def test_missing_lake_says_what_to_do(tmp_path):
-    """Opening what is not there names the table and the way to make it."""
+    """What is not there is a wrong input, with a hint; a folder without tables (a mount) is a wrong place."""
+    from aiotkit.core.errors import NoLakeError
     from aiotkit.lake.lake import Lake
 
-    with pytest.raises(LakeError, match=r"table 'telemetry' is not there. Create the lake"):
+    with pytest.raises(NoLakeError, match=r"nothing: there is no lake.*or create the lake") as caught:
         Lake.open(tmp_path / "nothing")
+    assert caught.value.exit_code == 2
+    Lake.create(tmp_path / "lake")
+    with pytest.raises(NoLakeError, match="Did you mean 'lake'"):
+        Lake.open(tmp_path / "laek")
+    (tmp_path / "mount").mkdir()
+    with pytest.raises(LakeError, match=r"table 'telemetry' is not there. Create the lake") as caught:
+        Lake.open(tmp_path / "mount")
+    assert caught.value.exit_code == 3
     (tmp_path / "file").write_text("x")
     with pytest.raises(StorageError, match="file"):
         Lake.create(tmp_path / "file" / "lake")

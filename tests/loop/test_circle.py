@@ -12,11 +12,13 @@ from typing import Any
 import pytest
 
 pytest.importorskip("deltalake")
+pd = pytest.importorskip("pandas")
 pytestmark = pytest.mark.desk
 
 from aiotkit.core.errors import DataError, StorageError  # noqa: E402
 from aiotkit.lake.assets import Assets  # noqa: E402
 from aiotkit.lake.lake import Lake  # noqa: E402
+from aiotkit.loop.circle import words  # noqa: E402
 from aiotkit.loop.demo import Options, device_name  # noqa: E402
 from aiotkit.loop.setting import prepare  # noqa: E402
 
@@ -165,6 +167,28 @@ def test_the_report_needs_nothing_from_outside(run: Path) -> None:
     links = re.findall(r'(?:src|href)="(?!data:|#)([^"]+)"', page)
     assert links
     assert set(links) <= {path.relative_to(run).as_posix() for path in (run / "candidates").iterdir()}
+
+
+def test_a_policy_has_one_name_wherever_it_is_told(run: Path, summary: dict[str, Any]) -> None:
+    """Page and table say 'the fleet' and 'tuned threshold', in words, whatever the keys are."""
+    page, said = (run / "report.html").read_text(), words(summary, run)
+    for name in ("the fleet", "written rule", "tuned threshold", "hindsight threshold", "oracle"):
+        assert f"\n{name}: " in said
+        assert f">{name}</th>" in page
+        assert f"<td>{name}: " in page
+    assert "The thick line (the fleet)" in page
+    assert "_threshold" not in page + said
+
+
+def test_money_is_told_at_other_prices_of_a_breakdown(run: Path) -> None:
+    """Half and twice the breakdowns, everything else as it was, per machine and day; the page has it."""
+    from aiotkit.loop.page import at_other_prices
+
+    spent = pd.DataFrame({"production": [90.0, 0.0], "breakdown": [30.0, 600.0]}, index=["rule", "never"])
+    found = at_other_prices(spent, 3)
+    assert found.loc["rule"].tolist() == [35.0, 40.0, 50.0]
+    assert found.loc["never"].tolist() == [100.0, 200.0, 400.0]
+    assert "a breakdown at half the price" in (run / "report.html").read_text()
 
 
 def test_what_the_devices_keep_verifies(run: Path) -> None:

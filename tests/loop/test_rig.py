@@ -65,7 +65,9 @@ def test_a_small_record_goes_round(record: Path, tmp_path: Path) -> None:
     assert [seen[s]["cycle"] for s in ("failing", "reduced", "full")] == [0, 20, 40]
     assert seen["full"]["by"] == "lda"
     assert seen["full"]["novel_share"] == seen["full"]["asked_share"] == 1.0
-    assert "100% of 10 asked" in rig_words(summary, tmp_path)
+    said = rig_words(summary, tmp_path)
+    assert "100% of 10 asked" in said
+    assert "written rule      tuned threshold  hindsight threshold" in said
     assert (tmp_path / "run" / "report.html").stat().st_size > 10_000
 
 

@@ -77,6 +77,14 @@ def test_a_notebook_shows_the_sample_plant(name: str, plant: Path, tmp_path: Pat
         assert digest((tmp_path / file).read_bytes()) in said
 
 
+def test_the_level_of_intervals_is_explained_before_they_are_shown() -> None:
+    """60 % is no slip: the words above the figure name the limit in the decision file that asks for it."""
+    cells = json.loads((ROOT / "notebooks" / "40_train.ipynb").read_text())["cells"]
+    sources = ["".join(cell["source"]) for cell in cells]
+    (shown,) = [i for i, source in enumerate(sources) if "money_by_family" in source]
+    assert "`limits.confidence`" in sources[shown - 1]
+
+
 def test_a_decision_is_shown_by_its_key_and_is_the_same_again(plant: Path, tmp_path: Path) -> None:
     """One by the written rule: replayed bit for bit, and the page says that there is no model to ask."""
     from aiotkit.lake.lake import Lake

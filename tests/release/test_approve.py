@@ -99,13 +99,43 @@ def test_what_the_lead_signed_may_be_released(desk: Desk) -> None:
 
 
 def test_an_approval_by_another_key_is_worth_nothing(desk: Desk) -> None:
-    """A key that the trust file does not give the role is refused, however good its signature."""
+    """A key that the trust file does not give the role is refused, and named beside those that count."""
     desk.decide(by=KeyApprover(OTHER))
     found = desk.standing()
     assert not found.approved
-    assert "1 of 1 trusted keys; found 0" in found.words
-    with pytest.raises(ApprovalError, match="version 1 may not be released; found role 'approval'"):
+    wrong, right = (f"{key.public.key_id[:12]}…" for key in (OTHER, LEAD))
+    assert f"(approved by Ann) is signed by key {wrong}; expected a key to which trust.json" in found.words
+    assert found.words.endswith(f"until a newer one is signed by 1 of: key {right}")
+    with pytest.raises(ApprovalError, match=r"version 1 may not be released; .*--version 1 --key FILE\.$"):
         require_approval(desk.registry, desk.version(), TRUST, now_us=desk.now_us)
+
+
+@pytest.mark.parametrize("by", [SingleUser(), KeyApprover(OTHER)], ids=["unsigned", "another key"])
+def test_a_rejection_that_proves_nothing_stops_a_release_and_says_how_to_go_on(
+    desk: Desk, by: Approver
+) -> None:
+    """Doubt releases nothing: the words say whose statement it is, and whose newer one lifts it."""
+    desk.decide()
+    desk.decide(REJECT, by=by)
+    found = desk.standing()
+    assert not found.approved
+    assert "the last statement (rejected by Ann) is" in found.words
+    assert "Nothing is released until a newer one is signed by 1 of: key" in found.words
+    desk.decide()
+    assert desk.standing().approved
+
+
+def test_rejecting_what_is_in_force_says_that_devices_keep_it(desk: Desk) -> None:
+    """A statement takes nothing off a device, and its words do not let anybody think so."""
+    desk.decide()
+    desk.decide(REJECT)
+    assert "in force" not in desk.standing().words
+    desk.registry.set_champion(desk.version())
+    assert desk.standing().words.endswith(
+        "smells; it is in force all the same: devices keep it until another bundle is released"
+    )
+    desk.decide()
+    assert desk.standing().words == "approved by Ann at 2027-01-15 08:00:03 UTC"
 
 
 def test_two_leads_where_two_are_needed(desk: Desk) -> None:

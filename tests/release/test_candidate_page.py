@@ -97,18 +97,27 @@ def test_in_short_says_what_the_money_stands_beside(decision: Decision) -> None:
         "always stop": 33.5,
     }
     money = [line(name, spent) for name, spent in named.items()]
-    tables = {"money": money, "events": [{"policy": "candidate", "events": 17}]}
+    tables = {
+        "money": money,
+        "events": [{"policy": "candidate", "events": 17}],
+        "threshold": [{"on all rows": "'stop' when temp.max > 75, otherwise 'run'"}],
+    }
     suspect = {"name": "leaks", "passed": True, "words": "no leak", "figures": {"suspect": 2}}
     held = held_out(decision)
     never = replace(held, policies={"rule": np.full(len(held.rows), "run", dtype=object)})
     made = evidence(decision, tables=tables, gates=[suspect])
     told = words_of(candidate_page(made, decision, held_out=never).html())
     for words in (
-        "12.5 EUR", "the written rule: 31.25", "the best single threshold, tuned on other rows: 14.5",
+        "12.5 EUR", "the written rule: 31.25",
+        "the best single threshold, tuned on other rows: 14.5 (on all rows: 'stop' when",
         "'always stop', the best of what needs no data: 33.5", f"rests on {held.rows['subject'].nunique()} ",
         "and 17 events", "The written rule says 'run' on every row", "2 columns may give the state away",
     ):  # fmt: skip
         assert words in told, words
+    assert "no dearer than this candidate" not in told
+    simple = [line("best threshold", 12.5) if row["policy"] == "best threshold" else row for row in money]
+    told = words_of(candidate_page(evidence(decision, tables=tables | {"money": simple}), decision).html())
+    assert "A single threshold is no dearer than this candidate" in told
     mixed = replace(held, policies={"rule": np.resize(["run", "stop"], len(held.rows)).astype(object)})
     told = words_of(candidate_page(evidence(decision), decision, held_out=mixed).html())
     assert "on every row" not in told

@@ -1,0 +1,82 @@
+"""Which column of an unknown file says whom a row is about: a guess with its reason."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pandas as pd
+
+from aiotkit.lab.guess import LABELS, Guess, TimeFound, as_numbers
+from aiotkit.lab.instants import Instants
+from aiotkit.lab.layout import BOTH, NAME_NAMES, UNIT_NAMES
+from aiotkit.lab.pace import STEADY, pace_of
+
+#: two words that say yes and no
+_SWITCHES = ("true false", "yes no", "on off", "ja nein", "an aus", "ein aus", "y n", "j n", "t f", "1 0")
+_IDS = (
+    r"(?:^|_)(?:id|serial|machine|device|asset|unit|drive|pump|engine|vehicle|subject|host|server|rig)(?:$|_)"
+)
+
+
+def find_subject(frame: pd.DataFrame, time: TimeFound) -> Guess | None:
+    """The likeliest column that says whom a row is about; None where every row is about the same.
+
+    A column that says yes or no never is one. Where all rows together are one steady series there are no
+    several subjects, unless they stand in blocks, one below the other.
+    """
+    best: Guess | None = None
+    taken = set() if time.guess is None else {time.guess.column, *time.guess.column.split(BOTH)}
+    steady = time.instants is not None and _one_series(time.instants)
+    for place, column in enumerate(map(str, frame.columns)):
+        if column in taken or column.lower() in (*NAME_NAMES, *UNIT_NAMES):
+            continue
+        distinct = int(frame[column].nunique())
+        hint = bool(re.search(_IDS, re.sub(r"[^a-z0-9]+", "_", column.lower())))
+        if not 2 <= distinct <= len(frame) / 2 or is_switch(frame[column]):
+            continue
+        values = as_numbers(frame[column])
+        whole = values is None or bool((values == np.rint(values)).all())
+        numeric, blocks = values is not None, _in_blocks(frame[column], distinct)
+        if not whole or (numeric and not hint and not (place == 0 and blocks)):
+            continue
+        if (steady and not (blocks and (hint or numeric))) or (
+            re.search(LABELS, column.lower()) and not hint
+        ):
+            continue
+        sure = 0.9 if hint else 0.4 if distinct > 10 or numeric else 0.3
+        if best is None or sure > best.sure:
+            why = f"{distinct} different values" + (
+                ", and its name says so" if hint else "; its name does not say"
+            )
+            best = Guess(column, "subject", why, sure)
+    return best
+
+
+def is_switch(column: pd.Series) -> bool:
+    """Whether a column says yes or no, in words, as 1 and 0, or as such.
+
+    >>> [is_switch(pd.Series(words)) for words in (["True", "False"], [0, 1], ["a", "b"])]
+    [True, True, False]
+    """
+    if pd.api.types.is_bool_dtype(column):
+        return True
+    if column.nunique() > 2:
+        return False
+    said = {str(v).strip().lower().removesuffix(".0") for v in column.dropna().unique()}
+    return bool(said) and any(said <= set(pair.split()) for pair in _SWITCHES)
+
+
+def _one_series(instants: Instants) -> bool:
+    """Whether all rows together are one series: each instant once, most of them equally far apart."""
+    at_us = instants.at_us[instants.good]
+    pace = pace_of(at_us, np.zeros(len(at_us), dtype=np.int64))
+    once = len(np.unique(at_us)) > 0.99 * len(at_us)
+    return pace is not None and once and len(at_us) > 20 and pace.steady >= STEADY
+
+
+def _in_blocks(column: pd.Series, distinct: int) -> bool:
+    """Whether rows stand in blocks, each value once: as machines one below the other do."""
+    there = column[column.notna()].to_numpy(dtype=object)
+    changes = int((there[1:] != there[:-1]).sum())
+    return len(there) == len(column) and changes == distinct - 1 and distinct <= len(there) / 10
