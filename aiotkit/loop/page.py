@@ -115,8 +115,8 @@ def _prices(page: Report, told: Told) -> None:
     page.section(
         "If the costs were other ones",
         f"What each policy costs, {told.decision.currency} per machine and day, if breakdowns cost half or "
-        "twice what was declared. Every policy does what it did at the declared price; a candidate's own page "
-        "says what it would do differently.",
+        "twice what was declared. Every policy does what it did at the declared price; what a candidate "
+        "would do differently stands on its own page.",
         table=table.rename(index=WORDS).reset_index(names="policy").round(0),
     )
 
