@@ -271,8 +271,9 @@ class Policy(Strict):
 class Limits(Strict):
     """What a release must keep to.
 
-    ``confidence``: how sure it must be, from what was held out, that a candidate does not cost more than
-    what it replaces: the level of the two-sided interval of the difference.
+    ``confidence``: how sure it must be, from what was held out, that a candidate costs less than the written
+    rule, and how sure that it costs more than the champion before it is refused for that: the level of the
+    two-sided interval of the difference.
     """
 
     flips_share: Share | None = None

@@ -5,13 +5,15 @@ intervenes would have changed what came after; so its episode lasts to the horiz
 says, whatever is proposed meanwhile. (With actions that hold that long the two give the same money; a test
 holds them together.)
 
-What does not intervene and is replaced before the horizon is paid only if its state came to pass meanwhile:
-it is another one than the uneventful one, and the row at which it was replaced is of another state.
+What does not intervene and is replaced before the horizon costs what it costs when nothing happens, for the
+time it lasted. If its state came to pass meanwhile (it is another one than the uneventful one, and the row at
+which it was replaced is of another state) it costs what that costs.
 
-A question is answered. Where the true state calls for an action that intervenes, that episode lasts to the
-horizon too. Where it calls for waiting, the answer holds for ``human.holds_s`` (at least until the next row),
-unless something intervenes before, and then may be asked again: the person and wrong answers are charged
-each time, waiting for the time it lasted.
+A question is answered after ``human.delay_s``. A state that is over by then came to pass: waiting is paid
+too. Where the true state calls for an action that intervenes, that episode lasts to the horizon. Where it
+calls for waiting, the answer holds for ``human.holds_s`` (at least until the next row), unless something
+intervenes before, and then may be asked again: the person and wrong answers are charged each time, waiting
+for the time it lasted.
 
 All runs on arrays, because a search for the best threshold prices thousands of policies on the same rows.
 """
@@ -30,6 +32,7 @@ from numpy.typing import NDArray
 from aiotkit.core.decision import Decision
 from aiotkit.core.errors import DataError, did_you_mean
 from aiotkit.core.policy import ASK, cost_of_asking
+from aiotkit.lab.schedule import EARLY
 
 Names = NDArray[np.object_]
 Actions = Sequence[str | None] | Names | pd.Series
@@ -134,7 +137,7 @@ class Book:
             np.asarray(subjects, dtype=object),
             at,
             state[order].astype(np.int64),
-            _later(code, at, horizon),
+            _later(code, at, horizon - _early_us(decision)),
         )
 
     def codes(self, actions: Actions, *, name: str = "actions") -> Ints:
@@ -170,11 +173,28 @@ class Book:
         return np.array([b if self._waits[b] else -1 for b in best], dtype=np.int64)
 
     @cached_property
+    def _quiet(self) -> int:
+        """Code of the uneventful state."""
+        return list(self.decision.states).index(self.decision.uneventful)
+
+    @cached_property
+    def _too_late(self) -> Floats:
+        """What a question costs besides, by row: waiting, where the state is over before an answer comes."""
+        wait, human = int(self._idle[self._quiet]), self.decision.human
+        if human is None or wait < 0:
+            return np.zeros(len(self.state))
+        answered = (
+            _later(self.subject, self.at_us, round(human.delay_s * 1e6) + 1) - 1
+        )  # the last row by then
+        over = self.state[answered] != self.state
+        return np.where(over, declared_costs(self.decision)[wait, self.state], 0.0)
+
+    @cached_property
     def _held(self) -> Ints:
         """For each row the next one at which an answer given there no longer holds (or the subject's end)."""
         human, horizon = self.decision.human, self.decision.outcome.horizon_s
         holds = min(human.holds_s, horizon) if human is not None else horizon
-        return _later(self.subject, self.at_us, max(1, round(holds * 1e6)))
+        return _later(self.subject, self.at_us, max(1, round(holds * 1e6) - _early_us(self.decision)))
 
     def _settled(self, codes: Ints) -> NDArray[np.bool_]:
         """Rows that ask where the true state calls for waiting."""
@@ -207,32 +227,43 @@ class Book:
         price = self._prices(codes, begins)
         following, last = np.append(begins[1:], 0), np.append(np.diff(self.subject[begins]) != 0, True)
         lasted = (self.at_us[following] - self.at_us[begins]) / (self.decision.outcome.horizon_s * 1e6)
-        short = ~last & (lasted < 1)
-        state, quiet = self.state[begins], list(self.decision.states).index(self.decision.uneventful)
-        passed = (state != quiet) & (self.state[following] != state)
-        price[short & self._waits[codes[begins]] & ~passed] = 0.0
+        short = ~last & (lasted < 1 - _early_us(self.decision) / (self.decision.outcome.horizon_s * 1e6))
+        state, table = self.state[begins], declared_costs(self.decision)
+        passed = (state != self._quiet) & (self.state[following] != state)
+        cut = np.flatnonzero(short & self._waits[codes[begins]] & ~passed)
+        price[cut] = table[codes[begins[cut]], self._quiet] * lasted[cut]
         held = np.flatnonzero(short & self._settled(codes)[begins])
-        idle = declared_costs(self.decision)[self._idle[state[held]], state[held]]
-        price[held] -= idle * (1 - lasted[held])
+        price[held] -= table[self._idle[state[held]], state[held]] * (1 - lasted[held])
         return begins, price
 
     def _prices(self, codes: Ints, at: Ints) -> Floats:
         table, code = declared_costs(self.decision), codes[at]
-        if (code == len(table)).any():
-            table = np.vstack([table, asking_row(self.decision)])
-        return np.asarray(table[code, self.state[at]], dtype=np.float64)
+        asked = code == len(table)
+        if not asked.any():
+            return np.asarray(table[code, self.state[at]], dtype=np.float64)
+        price = np.vstack([table, asking_row(self.decision)])[code, self.state[at]]
+        late = asked & (self._idle[self.state[at]] < 0)
+        return np.asarray(price + np.where(late, self._too_late[at], 0.0), dtype=np.float64)
 
     def total(self, codes: Ints) -> float:
         """All money spent."""
         return float(self.spent(codes)[1].sum())
 
-    def ledger(self, codes: Ints, *, period_us: int = DAY_US, at0: int = 0) -> pd.DataFrame:
-        """Money by subject and period an episode began in; every observed period has a row."""
+    def ledger(
+        self, codes: Ints, *, period_us: int = DAY_US, at0: int = 0, within: NDArray[np.bool_] | None = None
+    ) -> pd.DataFrame:
+        """Money by subject and period an episode began in; every observed period has a row.
+
+        ``within`` [rows here]: only what began there, and only periods with such rows.
+        """
         begins, price = self.spent(codes)
-        period = (self.at_us - at0) // period_us
-        keys = pd.MultiIndex.from_arrays([self.subject, period])
+        rows = np.arange(len(codes)) if within is None else np.flatnonzero(within)
+        period = (self.at_us[rows] - at0) // period_us
+        keys = pd.MultiIndex.from_arrays([self.subject[rows], period])
         seen, names = pd.factorize(keys, sort=True)
-        money = np.bincount(seen[begins], price, len(names))
+        spent = np.zeros(len(codes))
+        spent[begins] = price
+        money = np.bincount(seen, spent[rows], len(names))
         day = names.get_level_values(1).to_numpy(dtype=np.int64)
         return pd.DataFrame(
             {
@@ -241,6 +272,11 @@ class Book:
                 "money": money,
             }
         )
+
+
+def _early_us(decision: Decision) -> int:
+    """How early a row may be and still count as on time (µs): clocks jitter."""
+    return round(EARLY * decision.window.every_s * 1e6)
 
 
 def _later(code: Ints, at_us: Ints, by_us: int) -> Ints:

@@ -108,7 +108,7 @@ def budgeted(scores: Floats, rows: pd.DataFrame, decision: Decision, per_day: fl
     low, high = 0, len(limits) - 1  # at the largest score nothing is above it
     while low < high:
         middle = (low + high) // 2
-        if all(episodes(float(limits[i])) <= per_day for i in {middle, min(middle + 1, high)}):
+        if episodes(float(limits[middle])) <= per_day:  # fewer alarms never make more episodes
             high = middle
         else:
             low = middle + 1

@@ -2,10 +2,10 @@
 
 An episode begins with a decision and lasts until the action in force changes or the horizon is over; its
 state is the label of the decision it began with. An action that does not intervene and is replaced before
-the horizon has no consequence of its own, as long as its state is still to come: then it is the next
-episode's. A state other than the uneventful one that the next decision does not have came before it, and is
-paid. Where the state is not known the cost is the row's if it is the same in every state, else it is only
-bounded.
+the horizon costs what it costs when nothing happens, for the time it lasted, as long as its state is still to
+come: then it is the next episode's. A state other than the uneventful one that the next decision does not
+have came before it, and is paid. Where the state is not known the cost is the row's if it is the same in
+every state, else it is only bounded.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import pandas as pd
 from aiotkit.core.decision import Decision
 from aiotkit.lab.labels import KEY
 from aiotkit.lab.policy_regions import known_costs
+from aiotkit.lab.schedule import EARLY
 
 EPISODES = ["subject", "start_us", "end_us", "action", "ended", "state", "status", "cost", "low", "high"]
 _KNOWN = ("mature", "verified", "censored")
@@ -39,21 +40,22 @@ def episodes(decisions: pd.DataFrame, labels: pd.DataFrame, decision: Decision) 
     frame = labels.merge(decisions[[*KEY, "in_force"]], on=KEY, how="inner")
     frame = frame[frame["subject"].map(bool) & frame["subject"].notna()]
     frame = frame.sort_values(["subject", "at_us", *KEY], ignore_index=True)
+    horizon_us = round(decision.outcome.horizon_s * 1e6)
     rows = [
         _priced(episode, decision)
         for _, mine in frame.groupby("subject", sort=True)
-        for episode in _cut(mine, round(decision.outcome.horizon_s * 1e6))
+        for episode in _cut(mine, horizon_us, round(EARLY * decision.window.every_s * 1e6))
     ]
     return pd.DataFrame(rows, columns=EPISODES)
 
 
-def _cut(mine: pd.DataFrame, horizon_us: int) -> Iterator[dict[str, Any]]:
+def _cut(mine: pd.DataFrame, horizon_us: int, early_us: int) -> Iterator[dict[str, Any]]:
     columns = ["subject", "at_us", "in_force", "state", "status"]
     current: dict[str, Any] | None = None
     for subject, at_us, action, state, status in zip(*(mine[c].tolist() for c in columns), strict=True):
         action = action if isinstance(action, str) else None
         if current is not None:
-            changed, over = action != current["action"], at_us >= current["start_us"] + horizon_us
+            changed, over = action != current["action"], at_us >= current["start_us"] + horizon_us - early_us
             if not changed and not over:
                 continue
             end = current["start_us"] + horizon_us if over else at_us
@@ -73,10 +75,12 @@ def _priced(episode: dict[str, Any], decision: Decision) -> dict[str, Any]:
     low, high = (row[state], row[state]) if known else (min(row.values()), max(row.values()))
     if episode["ended"] == "changed" and not decision.actions[action].intervenes:
         following, status = episode["next"]
+        lasted = (episode["end_us"] - episode["start_us"]) / (decision.outcome.horizon_s * 1e6)
+        calm = row[decision.uneventful] * lasted
         if not known or state in (decision.uneventful, following):
-            low = high = 0.0
+            low = high = calm
         elif status == "pending":
-            low = min(0.0, low)
+            low, high = min(calm, low), max(calm, high)
     return episode | {"cost": low if low == high else np.nan, "low": low, "high": high}
 
 

@@ -213,19 +213,25 @@ def policy_table(
 
 
 def merge_alarms(alarms: pd.DataFrame, merge_s: float) -> pd.DataFrame:
-    """Alarm episodes: alarms of one subject closer than ``merge_s`` seconds to the one before are one.
+    """Alarm episodes: alarms of one subject within ``merge_s`` seconds of an episode's first belong to it.
+
+    An alarm that never ends is a new episode every ``merge_s``, not a single one.
 
     Args:
         alarms: columns ``subject`` and ``at_us``.
-        merge_s: largest gap within an episode.
+        merge_s: how long an episode lasts at most.
 
     Returns:
         Columns ``subject``, ``start_us``, ``end_us``, ``alarms``.
     """
     ordered = alarms[["subject", "at_us"]].sort_values(["subject", "at_us"], ignore_index=True)
-    gap = ordered.groupby("subject")["at_us"].diff()
-    episode = (gap.isna() | (gap > merge_s * 1e6)).cumsum()
-    grouped = ordered.groupby(episode)
+    first, span = np.zeros(len(ordered), dtype=bool), round(merge_s * 1e6)
+    for _, mine in ordered.groupby("subject")["at_us"]:
+        instants, i = mine.to_numpy(dtype=np.int64), 0
+        while i < len(instants):
+            first[mine.index[i]] = True
+            i = int(np.searchsorted(instants, instants[i] + span, side="right"))
+    grouped = ordered.groupby(first.cumsum())
     return pd.DataFrame(
         {
             "subject": grouped["subject"].first(),
@@ -254,7 +260,7 @@ def event_figures(
         events: columns ``subject``, ``at_us``.
         subject_days: observed subject-days, for the rate.
         horizon_s: how early an alarm still counts.
-        merge_s: alarms closer than this are one episode.
+        merge_s: alarms within this of an episode's first belong to it.
     """
     if not subject_days > 0:
         raise DataError("event figures: subject_days", expected="more than 0", found=str(subject_days))

@@ -154,9 +154,13 @@ def money_of(rows: pd.DataFrame, actions: Actions, decision: Decision) -> pd.Dat
 
 
 def references(rows: pd.DataFrame, decision: Decision) -> dict[str, Names]:
-    """Policies that need no model: each action always, and the oracle (the true state's cheapest action)."""
+    """Policies that need no model: each action always, and the oracle (the true state's cheapest action).
+
+    Where a person can be asked, asking always is one of them.
+    """
     table = declared_costs(decision)
-    out = {f"always {a}": np.full(len(rows), a, dtype=object) for a in decision.actions}
+    actions = [*decision.actions, *([ASK] if decision.human is not None else [])]
+    out = {f"always {a}": np.full(len(rows), a, dtype=object) for a in actions}
     best = {state: cheapest(table[:, k], decision) for k, state in enumerate(decision.states)}
     return out | {ORACLE: rows["state"].map(best).to_numpy(dtype=object)}
 
@@ -168,13 +172,22 @@ def compare(
     *,
     baseline: str,
     seed: int,
+    within: NDArray[np.bool_] | None = None,
 ) -> pd.DataFrame:
     """Policies side by side on the same rows, cheapest first; see ``evaluate.policy_table``.
 
     Intervals (of level ``limits.confidence``) resample subjects or blocks of time, as the decision file says;
-    of fewer subjects than ``fewest_subjects`` blocks, which holds for these subjects alone. Blocks are 7
+    of fewer subjects than ``fewest_clusters`` blocks, which holds for these subjects alone. Blocks are 7
     days, shorter (but never shorter than the horizon, within which outcomes overlap) where that would leave
-    fewer than 8. Where two clusters cannot be had, ``low`` and ``high`` are NaN.
+    fewer than 8. Of fewer clusters than ``fewest_clusters`` ``low`` and ``high`` are NaN.
+
+    Args:
+        rows: as ``money_of`` takes them.
+        policies: name -> actions of each row.
+        decision: with known costs.
+        baseline: the policy that differences are to.
+        seed: of the resampling.
+        within: ``[rows]`` count only episodes that began here; they are cut on all rows all the same.
 
     Returns:
         One row a policy, cheapest first; ``attrs``: ``baseline``, ``level``, ``resample``, ``clusters`` and
@@ -182,15 +195,16 @@ def compare(
     """
     book = Book.of(rows, decision)
     codes = {name: book.codes(a, name=f"policy '{name}'") for name, a in policies.items()}
-    ledgers = {name: book.ledger(c) for name, c in codes.items()}
+    here = np.ones(len(rows), dtype=bool) if within is None else np.asarray(within, dtype=bool)[book.order]
+    ledgers = {name: book.ledger(c, within=here) for name, c in codes.items()}
     if baseline not in ledgers:
         raise DataError(f"baseline '{baseline}'", expected=f"one of {sorted(ledgers)}")
-    plan = _plan(book, decision)
-    if plan.resample == "subject" and plan.clusters > 1:
+    plan = _plan(book, decision, here)
+    if plan.resample == "subject":
         table = policy_table(ledgers, baseline, seed=seed, level=decision.limits.confidence)
     else:
         fine = {
-            name: book.ledger(c, period_us=plan.period_us, at0=int(book.at_us.min()))
+            name: book.ledger(c, period_us=plan.period_us, at0=int(book.at_us[here].min()), within=here)
             for name, c in codes.items()
         }
         table = _by_blocks(ledgers, fine, baseline, seed, plan, decision.limits.confidence)
@@ -210,34 +224,37 @@ class _Plan:
     clusters: int
     period_us: int
     words: str
+    enough: bool = True
 
 
-def fewest_subjects(level: float) -> int:
-    """Subjects that an interval of this level needs.
+def fewest_clusters(level: float) -> int:
+    """Subjects, or blocks of time, that an interval of this level needs.
 
-    By luck alone all differences of k subjects have one sign, and all that is resampled from them, with
+    By luck alone all differences of k clusters have one sign, and all that is resampled from them, with
     probability 2 · 2^−k; that must not exceed what the interval may miss.
     """
     return max(2, math.ceil(1 - math.log2(1 - level)))
 
 
-def _plan(book: Book, decision: Decision) -> _Plan:
-    subjects, fewest = len(book.subjects), fewest_subjects(decision.limits.confidence)
+def _plan(book: Book, decision: Decision, here: NDArray[np.bool_]) -> _Plan:
+    at = book.at_us[here]
+    subjects, fewest = len(np.unique(book.subject[here])), fewest_clusters(decision.limits.confidence)
     if decision.resample == "subject" and subjects >= fewest:
         return _Plan("subject", subjects, DAY_US, f"intervals resample {subjects} subjects")
-    span = int(book.at_us.max() - book.at_us.min()) + 1
+    span = int(at.max() - at.min()) + 1
     horizon = max(1, round(decision.outcome.horizon_s * 1e6))
     period = max(horizon, min(_BLOCK_DAYS * DAY_US, -(-span // _BLOCKS)))
-    clusters = len(np.unique((book.at_us - book.at_us.min()) // period))
+    clusters = len(np.unique((at - at.min()) // period))
     few = ""
     if decision.resample == "subject":
         many = "subjects" if subjects > 1 else "subject"
         few = f"{subjects} {many} alone ({fewest} are needed to resample them): "
-    if clusters < 2:
-        words = f"{few}no interval: all rows lie within one horizon, so there is nothing to resample"
-        return _Plan("block", clusters, period, words)
     length = f"{period / DAY_US:.3g} days" if period >= DAY_US else f"{period / 3.6e9:.3g} h"
-    return _Plan("block", clusters, period, f"{few}intervals resample {clusters} blocks of {length}")
+    blocks = f"{clusters} block{'s' if clusters > 1 else ''} of {length}"
+    if clusters < fewest:
+        words = f"{few}no interval of {blocks}, {fewest} are needed"
+        return _Plan("block", clusters, period, words, enough=False)
+    return _Plan("block", clusters, period, f"{few}intervals resample {blocks}")
 
 
 def _by_blocks(
@@ -254,7 +271,7 @@ def _by_blocks(
     for name, ledger in ledgers.items():
         gap = float(ledger["money"].sum() - ledgers[baseline]["money"].sum()) / days
         low, high = (0.0, 0.0) if name == baseline else (np.nan, np.nan)
-        if name != baseline and plan.clusters > 1:
+        if name != baseline and plan.enough:
             found = paired_bootstrap(
                 fine[name], fine[baseline], "block", seed=seed, level=level, block_days=1
             )

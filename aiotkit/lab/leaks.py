@@ -36,6 +36,7 @@ from aiotkit.lab.giveaways import (
     known_alone,
     rank_auc,
     split_scores,
+    told_apart,
 )
 
 Severity = Literal["leak", "unchecked", "suspect", "fine"]
@@ -153,7 +154,8 @@ class _Bench:
         self.scores: dict[str, float] = {}
         self.auc, self.auc_state = rank_auc(self.few.x, self.states)
         self.carries = carriers(self.given)
-        promising = np.argsort(-np.abs(self.auc - 0.5), kind="stable")[:_COLUMNS]
+        apart = told_apart(self.few.x, self.states)
+        promising = np.argsort(-apart, kind="stable")[:_COLUMNS]
         self.chosen = np.sort(np.union1d(promising, [j for j, c in enumerate(self.carries) if c][:_COLUMNS]))
         self.alone: dict[int, Giveaway] = {
             int(j): known_alone(self.few.x[:, int(j)], self.states, self.inside) for j in promising
@@ -303,7 +305,8 @@ class _Bench:
     def _told_by_absence(self) -> list[str]:
         missing = np.isnan(self.few.x)
         share = missing.mean(axis=0)
-        some = np.flatnonzero((share > 0.01) & (share < 0.99))[:_COLUMNS]
+        apart = told_apart(np.where(missing, np.float32(1), np.float32(0)), self.states)
+        some = [j for j in np.argsort(-apart, kind="stable") if 0.01 < share[j] < 0.99][:_COLUMNS]
         told = [
             (int(j), known_alone(missing[:, j].astype(np.float32), self.states, self.inside)) for j in some
         ]

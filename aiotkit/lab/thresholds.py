@@ -1,9 +1,10 @@
 """The best single threshold: what a diligent engineer would have tuned on the same rows, without a model.
 
-Every pair of actions on every column, with limits on a grid of quantiles, priced in episodes; the cheapest
-is refined between its neighbours on the grid. Where that would take more than some seconds, each pair on
-each column keeps the limits that look best row by row. It is chosen in sample: priced on the rows it was
-chosen on, it looks better than it is; ``tuned_elsewhere`` prices it on rows it was not chosen on.
+Every pair of actions (asking is one where a person can be asked) on every column, with limits on a grid of
+quantiles, priced in episodes; the cheapest is refined between its neighbours on the grid. Where that would
+take more than some seconds, each pair on each column keeps the limits that look best row by row. It is chosen
+in sample: priced on the rows it was chosen on, it looks better than it is; ``tuned_elsewhere`` prices it on
+rows it was not chosen on.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from numpy.typing import NDArray
 
 from aiotkit.core.decision import Decision
 from aiotkit.core.errors import DataError
-from aiotkit.lab.books import Book, Floats, Ints, Names, declared_costs
+from aiotkit.core.policy import ASK
+from aiotkit.lab.books import Book, Floats, Ints, Names, asking_row, declared_costs
 
 _GRID = 64  # limits a column is tried with
 _ROUNDS = 3  # of looking closer
@@ -97,7 +99,7 @@ def thresholds(
     best = search.best(rows_priced)
     if best is None:
         return None
-    names = list(decision.actions)
+    names = [*decision.actions, ASK]
     money = search.money(best) / len(book.ledger(search.codes(best)))
     return Threshold(
         columns[best.column], best.limit, names[best.above], names[best.below], decision.recovery, money
@@ -136,7 +138,10 @@ class _Search:
     def __init__(self, book: Book, x: NDArray[Any], recovery: int) -> None:
         self._book, self._recovery = book, recovery
         self._x = x[book.order]
-        self._price = declared_costs(book.decision)[:, book.state]  # [actions, rows]
+        table = declared_costs(book.decision)
+        if book.decision.human is not None:
+            table = np.vstack([table, asking_row(book.decision)])
+        self._price = table[:, book.state]  # [actions, rows]
 
     def best(self, rows_priced: int) -> _Candidate | None:
         found = [c for j in range(self._x.shape[1]) for c in self._of_column(j)]

@@ -3,7 +3,7 @@
 For each fold a family learns on the training rows (choosing its settings on contiguous parts of them),
 and says logits for the test rows. Calibration of a fold's probabilities is fitted on the *other* folds'
 logits. Actions follow from calibrated probabilities and novelty by least expected cost, and are priced by
-``lab.judge``: nothing a family is judged by was seen by what it is judged on.
+``lab.judge``: no row that judges a family was seen by its head, its calibration or its margin.
 
 The cheapest family wins, unless a simpler one (order of ``FAMILIES``) cannot be told from it: the paired
 interval of the difference holds zero. With costs unknown, log-loss takes the place of money. A family that

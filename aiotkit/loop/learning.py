@@ -22,7 +22,7 @@ from aiotkit.loop.engine_arm import EngineArm
 from aiotkit.loop.maintenance import Report
 from aiotkit.release.export import export
 from aiotkit.release.held_out import CANDIDATE, CHAMPION, RULE, HeldOut, open_books
-from aiotkit.release.in_force import champion_actions, rule_actions
+from aiotkit.release.in_force import champion_actions, rule_actions, without_head
 from aiotkit.release.promote import money_gates
 
 Labels = Literal["censored", "naive"]
@@ -94,6 +94,7 @@ class Learner:
             training.oof_novelty,
             champion_until_us=self._learned_until_us,
             margins=training.oof_margins,
+            instead=without_head(known, _signals(training), decision),
         )
         gates = money_gates(open_books(held_out, decision, seed, margin), held_out, decision, seed)
         figures = gates[0].figures
@@ -101,10 +102,20 @@ class Learner:
             lesson,
             family=training.trained.family,
             margin=margin,
-            money=float(figures.get(CANDIDATE) or np.nan),
-            rule=float(figures.get(RULE) or np.nan),
+            money=_number(figures.get(CANDIDATE)),
+            rule=_number(figures.get(RULE)),
             refused="; ".join(gate.words for gate in gates if not gate.passed),
         )
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, int | float) else np.nan
+
+
+def _signals(training: Training) -> set[str]:
+    """The signals that a head reads."""
+    named = (c.split(".")[0] for c in training.trained.columns)
+    return {*training.trained.signals, *named} - {"history", "context"}
 
 
 def naive(examples: Examples, decision: Decision) -> Examples:

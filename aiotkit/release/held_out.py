@@ -18,6 +18,7 @@ from aiotkit.core.errors import DataError
 from aiotkit.lab.alarms import alarm_figures
 from aiotkit.lab.books import Actions
 from aiotkit.lab.judge import actions_with, compare, references
+from aiotkit.release.in_force import followed
 
 if TYPE_CHECKING:
     from aiotkit.lab.examples import Examples
@@ -33,7 +34,8 @@ Flags = NDArray[np.bool_]
 class HeldOut:
     """Rows whose states are known (``Examples.known``) and what each policy would have done on them.
 
-    Nothing was tuned on a row that judges it: not the heads, nor the margins where they are given.
+    Neither a head nor a margin (where ``margins`` are given) was tuned on a row that judges it. Which family
+    is the candidate was chosen on all of them.
 
     Attributes:
         rows: ``subject``, ``at_us``, ``state``; where there is a ``status``, those acted upon
@@ -46,6 +48,7 @@ class HeldOut:
         champion_until_us: the last instant that the champion learned from; None when it learned nothing.
         margins: ``[rows]`` the margin that was best on the folds a row is not of; None = the candidate's own.
         threshold: the best single threshold on all rows, in words.
+        instead: ``[rows]`` what a device does where it does not follow the head (``in_force.without_head``).
     """
 
     rows: pd.DataFrame
@@ -56,11 +59,13 @@ class HeldOut:
     champion_until_us: int | None = None
     margins: NDArray[Any] | None = None
     threshold: str = ""
+    instead: NDArray[np.object_] | None = None
 
     def actions(self, decision: Decision, margin: float, factor: float = 1.0) -> NDArray[np.object_]:
         """What the candidate would have done on each row, at ``factor`` times its margin."""
         margins = margin if self.margins is None else np.asarray(self.margins, dtype=np.float64)
-        return actions_with(factor * margins, self.p, decision, self.novelty)
+        said = actions_with(factor * margins, self.p, decision, self.novelty)
+        return said if self.instead is None else followed(said, self.instead)
 
     @property
     def new(self) -> Flags:
@@ -90,18 +95,20 @@ def open_books(held_out: HeldOut, decision: Decision, seed: int, margin: float =
         return "too little data: no held-out row has a known state"
     mine = held_out.actions(decision, margin)
     policies = {**references(held_out.rows, decision), **held_out.policies, CANDIDATE: mine}
-    return Books(policies, compare(held_out.rows, policies, decision, baseline=RULE, seed=seed))
+    # the champion has learned from some of these rows: it is compared on the others (``promote``)
+    beside = {name: actions for name, actions in policies.items() if name != CHAMPION}
+    return Books(policies, compare(held_out.rows, beside, decision, baseline=RULE, seed=seed))
 
 
 def slice_table(money: Books, held_out: HeldOut, decision: Decision, seed: int) -> list[dict[str, Any]]:
-    """The candidate against the rule within each slice; ``low`` and ``high`` NaN where too few clusters."""
+    """The candidate against the rule in what began within each slice; NaN intervals of too few clusters."""
     out = []
     for name, which in held_out.slices.items():
         if not which.any():
             continue
-        part = held_out.rows.loc[which].reset_index(drop=True)
-        policies = {n: np.asarray(money.policies[n], dtype=object)[which] for n in (CANDIDATE, RULE)}
-        table = compare(part, policies, decision, baseline=RULE, seed=seed)
+        part = held_out.rows.loc[which]
+        policies = {n: money.policies[n] for n in (CANDIDATE, RULE)}
+        table = compare(held_out.rows, policies, decision, baseline=RULE, seed=seed, within=which)
         line = table.set_index("policy").loc[CANDIDATE]
         rule = table.set_index("policy").loc[RULE, "money_per_subject_day"]
         out.append(
@@ -118,9 +125,9 @@ def slice_table(money: Books, held_out: HeldOut, decision: Decision, seed: int) 
 
 
 def event_table(money: Books, held_out: HeldOut, decision: Decision) -> list[dict[str, Any]]:
-    """Alarms per subject-day, events found and missed, lead times: of candidate, rule and champion."""
+    """Alarms per subject-day, events found and missed, lead times: of candidate and rule."""
     out = []
-    for name in (CANDIDATE, RULE, CHAMPION):
+    for name in (CANDIDATE, RULE):
         if name in money.policies:
             found = alarm_figures(held_out.rows, money.policies[name], decision)
             out.append(

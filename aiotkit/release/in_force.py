@@ -6,11 +6,12 @@ compared on the same rows. Gates are left out for all of them alike.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 import onnx
+import pandas as pd
 from numpy.typing import NDArray
 
 from aiotkit.bundle.document import parse_json
@@ -55,6 +56,40 @@ def rule_actions(examples: Examples, decision: Decision) -> Names:
         out[i] = proposal.action or decision.recovery
         before, memory = subject, proposal.memory
     return out
+
+
+def without_head(examples: Examples, reads: Collection[str], decision: Decision) -> Names:
+    """What a device does on rows on which it does not follow the head; None where it does.
+
+    Where a signal that the head reads is not known the written rule proposes, and without a required context
+    value the recovery action is taken (``bundle.engine``).
+
+    Args:
+        examples: as ``rule_actions`` takes them.
+        reads: signals that the head reads, as features or raw.
+        decision: its rule and context.
+    """
+    n, columns = len(examples), examples.columns
+    dead = np.zeros(n, dtype=bool)
+    for signal in reads:
+        mine = [c for c in columns if c.startswith(f"{signal}.")]
+        known = examples.with_columns(mine).x if mine else examples.windows.get(signal)
+        dead |= False if known is None else np.isnan(known).all(axis=1)
+    lacking = np.zeros(n, dtype=bool)
+    for name, declared in decision.context.items():
+        mine = [c for c in columns if c == f"context.{name}" or c.startswith(f"context.{name}=")]
+        if declared.required and mine:
+            lacking |= np.isnan(examples.with_columns(mine).x).any(axis=1)
+    out = np.full(n, None, dtype=object)
+    if dead.any():
+        out[dead] = rule_actions(examples, decision)[dead]
+    out[lacking] = decision.recovery
+    return out
+
+
+def followed(proposed: Names, instead: Names) -> Names:
+    """What the head proposes, but where the device does something else (``without_head``)."""
+    return np.where(pd.isna(instead), proposed, instead).astype(object)
 
 
 def _fields(examples: Examples, decision: Decision, names: Sequence[str]) -> dict[str, list[object]]:
@@ -157,7 +192,8 @@ def champion_actions(files: Mapping[str, bytes], examples: Examples, decision: D
         raise DataError("the champion reads raw windows", found=f"none of {', '.join(sorted(missing))}")
     found = run_graph(open_session(head, "champion"), feeds, "champion")
     order = [interface.states.index(state) for state in decision.states]
-    return actions_of(found[PROBABILITIES][:, order], with_policy(decision, files), found.get(NOVELTY))
+    said = actions_of(found[PROBABILITIES][:, order], with_policy(decision, files), found.get(NOVELTY))
+    return followed(said, without_head(examples, interface.head_reads or interface.inputs, theirs))
 
 
 def front_of(graph: bytes) -> bytes:

@@ -19,6 +19,7 @@ from aiotkit.bundle.manifest import DecisionRef
 from aiotkit.core.decision import Decision
 from aiotkit.core.errors import DataError
 from aiotkit.core.features import own_word
+from aiotkit.lab.alarms import events_of
 from aiotkit.lab.examples import BELIEVED
 from aiotkit.lab.judge import compare
 from aiotkit.release.bench import ONE
@@ -49,6 +50,8 @@ SLICE_SLACK = 0.1
 FEWEST_SUBJECTS = 3
 #: fewest labelled rows, and of each state that occurs
 FEWEST_LABELS, FEWEST_OF_A_STATE = 30, 5
+#: fewest events: rows that lead up to one of them say the same thing
+FEWEST_EVENTS = 5
 #: expected calibration error beyond which probabilities are not worth the name
 WILD = 0.25
 
@@ -187,9 +190,12 @@ def _no_worse(money: Books | str, held_out: HeldOut, decision: Decision, seed: i
     if new.sum() < FEWEST_LABELS:
         words = f"too little data: {new.sum()} rows that the {CHAMPION} has not learned from"
         return _result(name, {"rows": int(new.sum())}, words, passed=False)
-    pair = {n: np.asarray(money.policies[n], dtype=object)[new] for n in (CANDIDATE, CHAMPION)}
     rows = held_out.rows.loc[new].reset_index(drop=True)
-    table = compare(rows, pair, decision, baseline=CHAMPION, seed=seed)
+    if events_of(rows, decision).empty:
+        words = f"too little data: no event on the {len(rows)} rows that the {CHAMPION} has not learned from"
+        return _result(name, {"rows": len(rows), "events": 0}, words, passed=False)
+    pair = {n: money.policies[n] for n in (CANDIDATE, CHAMPION)}
+    table = compare(held_out.rows, pair, decision, baseline=CHAMPION, seed=seed, within=new)
     figures, said = _difference(table, CHAMPION, decision)
     said += f" on {len(rows)} rows that neither has learned from"
     low, high = figures["low"], figures["high"]
@@ -231,15 +237,20 @@ def _enough_labels(held_out: HeldOut, exported: Exported, decision: Decision) ->
         faults.append(f"{total} labelled rows, {FEWEST_LABELS} needed")
     if len(seen) - len(never) < 2:
         faults.append("only one state occurs, nothing can be told apart")
+    events = len(events_of(rows, decision))
+    if events < FEWEST_EVENTS:
+        faults.append(f"{events} events, {FEWEST_EVENTS} needed")
     if rare:
         faults.append(f"fewer than {FEWEST_OF_A_STATE} rows of: {', '.join(rare)}")
     if never and not exported.interface.novelty:
         faults.append(f"never seen: {', '.join(never)}, and the head cannot say that a window is novel")
-    words = f"{total} labelled rows: " + ", ".join(f"{n} {state}" for state, n in seen.items())
+    words = f"{total} labelled rows, {events} events: " + ", ".join(
+        f"{n} {state}" for state, n in seen.items()
+    )
     if never and not faults:
         words += f"; never seen, so these must come out as novel: {', '.join(never)}"
     words = "too little data: " + "; ".join(faults) if faults else words
-    return _result("enough_labels", {"labelled": total, **seen}, words, passed=not faults)
+    return _result("enough_labels", {"labelled": total, "events": events, **seen}, words, passed=not faults)
 
 
 def _leaks(audit: LeakAudit | None) -> GateResult:

@@ -27,7 +27,7 @@ from aiotkit.lab.recipe import recipe
 from aiotkit.lab.train import train
 from aiotkit.release.bench import ONE, bench
 from aiotkit.release.export import export
-from aiotkit.release.in_force import as_it_sees, head_of, learned_until, rule_actions
+from aiotkit.release.in_force import as_it_sees, followed, head_of, learned_until, rule_actions, without_head
 from aiotkit.release.parity import open_session, run_graph
 from aiotkit.release.registry import Registry
 from aiotkit.release.store import tracking_uri
@@ -117,7 +117,9 @@ def train_rivals(
         if not training.oof_rows["key"].equals(known.rows["key"]):
             raise DataError(f"candidate '{name}': judged on other rows than were given")
         made = export(decision, training.trained, words=words)
-        found.append(Rival(name.strip(), training.oof_p, training.actions(decision), made.graph))
+        reads = made.interface.head_reads or made.interface.inputs
+        actions = followed(training.actions(decision), without_head(known, reads, decision))
+        found.append(Rival(name.strip(), training.oof_p, actions, made.graph))
     _part(tell, len(wanted), len(wanted))("done", 0.0)
     judged = f"{len(known):,} rows, each judged by heads that had not seen its {decision.resample}"
     return Rivals(known.rows, known.x, known.columns, rule_actions(known, decision), tuple(found), judged)
@@ -195,7 +197,8 @@ def _judged(name: str, files: Mapping[str, bytes], rows: Examples, decision: Dec
     found = run_graph(open_session(head_of(files["graph.onnx"]), name), feeds, name)
     order = [interface.states.index(state) for state in decision.states]
     p = found[PROBABILITIES][:, order]
-    actions = actions_of(p, with_policy(decision, files), found.get(NOVELTY))
+    said = actions_of(p, with_policy(decision, files), found.get(NOVELTY))
+    actions = followed(said, without_head(rows, interface.head_reads or interface.inputs, decision))
     return Rival(name, p, actions, files["graph.onnx"])
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +37,7 @@ from aiotkit.release.evidence import Evidence
 from aiotkit.release.export import Exported
 from aiotkit.release.export import export as export_graph
 from aiotkit.release.held_out import CHAMPION, RULE, THRESHOLD, HeldOut, slices_of
-from aiotkit.release.in_force import champion_actions, learned_until, rule_actions
+from aiotkit.release.in_force import champion_actions, learned_until, rule_actions, without_head
 from aiotkit.release.promote import Candidate, judge
 from aiotkit.release.quantize import Variant, calibration_of, variants
 from aiotkit.release.registry import BUNDLE_FILE, EVIDENCE_FILE, REPORT_FILE
@@ -219,7 +219,8 @@ def gate(
         champion=None if rival is None else rival.digest,
         families=Trained.load(Path(trained)).table,
     )
-    held_out = _held_out(given, Path(trained), wanted, {} if rival is None else rival.files)
+    reads = chosen.interface.head_reads or chosen.interface.inputs
+    held_out = _held_out(given, Path(trained), wanted, reads, {} if rival is None else rival.files)
     evidence = judge(candidate, held_out, wanted, seed=seed)
     out = _folder(out)
     (out / BUNDLE_FILE).write_bytes(made.archive())
@@ -236,7 +237,11 @@ def gate(
 
 
 def _held_out(
-    examples: Examples, trained: Path, decision: Decision, champion: Mapping[str, bytes]
+    examples: Examples,
+    trained: Path,
+    decision: Decision,
+    reads: Collection[str],
+    champion: Mapping[str, bytes],
 ) -> HeldOut:
     """The rows that were held out in training, and what each policy would have done on them."""
     given = examples.known()
@@ -259,6 +264,7 @@ def _held_out(
         champion_until_us=learned_until(champion) if champion else None,
         margins=found["margins"],
         threshold="" if best is None else best.words,
+        instead=without_head(given, reads, decision),
     )
 
 

@@ -137,7 +137,7 @@ def test_event_figures_agree_with_their_definition(
         leads += [float(e - min(early))] if early else []
     episodes: list[list[tuple[str, int]]] = []
     for s, a in sorted(alarms):
-        if episodes and episodes[-1][-1][0] == s and a - episodes[-1][-1][1] <= merge:
+        if episodes and episodes[-1][-1][0] == s and a - episodes[-1][0][1] <= merge:
             episodes[-1].append((s, a))
         else:
             episodes.append([(s, a)])

@@ -165,6 +165,27 @@ def test_a_sensor_that_tells_the_state_is_named_but_passes(guard: Any) -> None:
     assert found.passed
 
 
+@pytest.mark.parametrize("kind", ["filled in for the state", "a fixed value for the state"])
+def test_a_giveaway_is_found_among_many_columns(document: dict[str, Any], kind: str) -> None:
+    """Neither has an order that a rank would see, and it comes last of a hundred."""
+    from aiotkit.lab.leaks import audit
+
+    rows, _ = wearing()
+    rows["state"] = rows["state"].where(rows["state"] == "broken", "ok")
+    rng = np.random.default_rng(4)
+    x = rng.normal(size=(len(rows), 100)).astype(np.float32)
+    x[rng.random(x.shape) < 0.05] = np.nan
+    bad = (rows["state"] == "broken").to_numpy()
+    x[:, 99] = np.where(bad, np.float32(0.07), rng.normal(size=len(rows)))
+    if kind.startswith("filled"):
+        x[:, 99] = np.where(bad, rng.normal(size=len(rows)), np.nan)
+    names = [f"s{i}.mean" for i in range(100)]
+    found = audit(examples(rows, x, names), two_states(document), seed=1)
+    (giveaway,) = [f for f in found.findings if f.name == "giveaway"]
+    assert giveaway.severity == ("leak" if kind.startswith("filled") else "suspect")
+    assert "s99.mean" in giveaway.words
+
+
 def test_folds_that_share_outcomes_do_not_pass(guard: Any) -> None:
     """Handed shuffled folds, the audit says that training rows lie within one horizon of test rows."""
     from aiotkit.lab.leaks import audit

@@ -463,6 +463,21 @@ def test_a_detector_needs_two_states_and_a_prevalence(guard: Decision, document:
         train(pumps(guard), guard, families=["lda", "mahalanobis"], seed=0)
 
 
+def test_a_budget_is_kept_by_few_alarms_not_by_one_that_never_ends(document: dict[str, Any]) -> None:
+    """Of noise at every hour: an alarm on every row is an episode a horizon, and breaks the budget."""
+    decision = two_states(document, kind="false_alarm_budget", alarms_per_day=0.2)
+    rows = pumps(decision, subjects=4, rows=24 * 40).rows
+    hours = np.tile(np.arange(24 * 40), 4) * 3_600_000_000
+    rows = rows.assign(at_us=hours, subject=np.repeat(["a", "b", "c", "d"], 24 * 40))
+    scores = np.random.default_rng(5).normal(size=len(rows))
+    days, horizon = len(rows) / 24, decision.outcome.horizon_s
+    limit = budgeted(scores, rows, decision, 0.2)
+    alarms = rows.loc[scores > limit, ["subject", "at_us"]]
+    assert 0.15 < len(merge_alarms(alarms, horizon)) / days <= 0.2
+    assert len(alarms) < 0.05 * len(rows)
+    assert len(merge_alarms(rows, horizon)) / days > 0.2
+
+
 def test_the_lowest_score_within_budget_is_taken(document: dict[str, Any]) -> None:
     """One episode a hundred subject-days: exactly the highest scores that make no more than that."""
     decision = two_states(document, kind="false_alarm_budget", alarms_per_day=0.02)

@@ -32,7 +32,12 @@ from aiotkit.release.choose import (  # noqa: E402
 )
 from aiotkit.release.evidence import Evidence, parse_evidence  # noqa: E402
 from aiotkit.release.held_out import HeldOut, reliability, slices_of, with_missed_costs  # noqa: E402
-from aiotkit.release.in_force import champion_actions  # noqa: E402
+from aiotkit.release.in_force import (  # noqa: E402
+    champion_actions,
+    followed,
+    rule_actions,
+    without_head,
+)
 from aiotkit.release.promote import Candidate, judge  # noqa: E402
 from aiotkit.release.quantize import DYNAMIC, FLOAT32, Variant, variants  # noqa: E402
 
@@ -253,6 +258,58 @@ def test_the_champion_is_judged_on_rows_it_has_not_learned_from(decision: Decisi
     late = replace(both, champion_until_us=int(at[-1]))
     passed, words = beats(judge(contender(champion=DIGEST), late, decision, seed=1), CHAMPION_GATE)
     assert (passed, words) == (False, "too little data: 0 rows that the champion has not learned from")
+
+
+def test_new_rows_without_an_event_say_nothing_about_the_champion(decision: Decision) -> None:
+    """Where nothing happened since the champion learned, never acting looks as good as knowing everything."""
+    held = held_out(decision)
+    at = np.sort(held.rows["at_us"].to_numpy())
+    middle = int(at[len(at) // 2])
+    calm = held.rows.assign(state=held.rows["state"].where(held.rows["at_us"] <= middle, "ok"))
+    knowing = np.where(calm["state"] == "worn", "stop", "run").astype(object)
+    both = replace(held, rows=calm, policies={**held.policies, "champion": knowing}, champion_until_us=middle)
+    passed, words = beats(judge(contender(champion=DIGEST), both, decision, seed=1), CHAMPION_GATE)
+    assert not passed
+    assert words.startswith("too little data: no event on the ")
+
+
+def test_many_rows_before_one_failure_are_one_event(decision: Decision) -> None:
+    """A gate counts what happened, not how often it was looked at before."""
+    held = held_out(decision)
+    first = held.rows["subject"] == "pump-0"
+    once = held.rows.assign(state=np.where(first & (held.rows["state"] == "worn"), "worn", "ok"))
+    bad = np.flatnonzero(once["state"] == "worn")
+    once.iloc[bad[1:], once.columns.get_loc("state")] = "ok"
+    at = int(bad[0])
+    once.iloc[at : at + 5, once.columns.get_loc("state")] = "worn"
+    found = judge(contender(), replace(held, rows=once), decision, seed=1).gate("enough_labels")
+    assert not found.passed
+    assert "1 events, 5 needed" in found.words
+
+
+def test_where_a_signal_is_dead_the_rule_is_judged(decision: Decision) -> None:
+    """A device does not follow its model there: neither does the account."""
+    examples = pump_examples(decision)
+    examples = replace(examples, x=np.nan_to_num(examples.x, nan=1.0))
+    signal = next(iter(decision.signals))
+    mine = [i for i, c in enumerate(examples.columns) if c.startswith(f"{signal}.")]
+    dead = np.arange(len(examples)) % 5 == 0
+    x = examples.x.copy()
+    x[np.ix_(dead, mine)] = np.nan
+    blind = replace(examples, x=x)
+    instead = without_head(blind, {signal}, decision)
+    assert (instead[dead] == rule_actions(blind, decision)[dead]).all()
+    assert pd.isna(instead[~dead]).all()
+    proposed = np.full(len(blind), "stop", dtype=object)
+    assert (followed(proposed, instead)[dead] == instead[dead]).all()
+    assert (followed(proposed, instead)[~dead] == "stop").all()
+    assert pd.isna(without_head(examples, {signal}, decision)).all()
+    required = next(name for name, declared in decision.context.items() if declared.required)
+    told = [i for i, c in enumerate(examples.columns) if c.startswith(f"context.{required}")]
+    x = examples.x.copy()
+    x[np.ix_(dead, told)] = np.nan
+    lacking = without_head(replace(examples, x=x), {signal}, decision)
+    assert (lacking[dead] == decision.recovery).all()
 
 
 def test_few_labels_pass_no_gate(decision: Decision) -> None:
