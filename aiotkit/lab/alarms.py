@@ -46,6 +46,15 @@ def events_of(rows: pd.DataFrame, decision: Decision) -> pd.DataFrame:
     return pd.DataFrame(found, columns=["subject", "at_us"]).astype({"at_us": np.int64})
 
 
+def stretches(rows: pd.DataFrame, decision: Decision) -> int:
+    """How many times a subject came into a state other than the normal one; each counts once."""
+    ordered = rows[["subject", "at_us", "state"]].sort_values(["subject", "at_us"], kind="stable")
+    bad = (ordered["state"].notna() & (ordered["state"] != decision.uneventful)).to_numpy()
+    subject = ordered["subject"].to_numpy()
+    goes_on = np.append(False, bad[:-1] & (subject[1:] == subject[:-1]))
+    return int((bad & ~goes_on).sum())
+
+
 def alarm_figures(
     rows: pd.DataFrame, actions: Actions, decision: Decision, *, events: pd.DataFrame | None = None
 ) -> EventFigures:

@@ -31,7 +31,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -55,6 +55,7 @@ __all__ = [
     "export_front",
     "export_graph",
     "rate_of",
+    "rename_values",
     "statistic_module",
 ]
 
@@ -109,6 +110,7 @@ def export_graph(module: nn.Module, inputs: Mapping[str, int], output: str) -> b
         inputs: name -> n, in the order of the graph's inputs.
         output: what to call the result.
     """
+    placeholders, placeholder = {n: f"aiotkit_input_{i}" for i, n in enumerate(inputs)}, "aiotkit_output"
     example = tuple(torch.linspace(-1, 1, 3 * n).reshape(3, n) for n in inputs.values())
     batch = torch.export.Dim("batch", min=1)
     with _quiet_exporter():
@@ -118,13 +120,17 @@ def export_graph(module: nn.Module, inputs: Mapping[str, int], output: str) -> b
             dynamo=True,
             opset_version=OPSET,
             external_data=False,
-            input_names=list(inputs),
-            output_names=[output],
+            input_names=list(placeholders.values()),
+            output_names=[placeholder],
             dynamic_shapes=(tuple({0: batch} for _ in example),),
             verbose=False,
         )
     assert program is not None
-    return canonical_graph(program.model_proto)
+    # the exporter calls values by what it does to them (mean, abs, clamp): so may people their signals
+    model = program.model_proto
+    outside = {inner: name for name, inner in placeholders.items()} | {placeholder: output}
+    rename_values(model.graph, lambda n: outside.get(n, f"i/{n}"))
+    return canonical_graph(model)
 
 
 @contextmanager
@@ -239,3 +245,20 @@ def _compare_column(
             expected=f"{expected[row]!r} as torch computes it",
             found=f"{found[row]!r} by onnxruntime",
         )
+
+
+def rename_values(graph: Any, name: Callable[[str], str]) -> None:
+    """Rename every value of a graph and of the graphs within it; remarks about values are dropped."""
+    graph.ClearField("value_info")
+    graph.ClearField("quantization_annotation")
+    for tensor in (*graph.initializer, *graph.input, *graph.output):
+        tensor.name = name(tensor.name)
+    for sparse in graph.sparse_initializer:
+        sparse.values.name = name(sparse.values.name)
+    for node in graph.node:
+        node.name = name(node.name) if node.name else ""
+        for values in (node.input, node.output):
+            values[:] = [name(value) if value else "" for value in values]
+        for attribute in node.attribute:
+            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+                rename_values(inner, name)

@@ -20,8 +20,8 @@ LARGEST = float(np.finfo(np.float32).max)
 class Graph:
     """Nodes and weights of a graph in the making.
 
-    Values are named by number. Arithmetic on columns is done in float64: a column may be a counter in the
-    millions of which only the last digits matter.
+    Values are named by number, with a stroke that no signal's name has. Arithmetic on columns is done in
+    float64: a column may be a counter in the millions of which only the last digits matter.
     """
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class Graph:
 
     def constant(self, values: NDArray[Any]) -> str:
         """A weight."""
-        name = f"w{len(self._weights)}"
+        name = f"w/{len(self._weights)}"
         self._weights.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
         return name
 
@@ -46,7 +46,7 @@ class Graph:
 
     def op(self, kind: str, *inputs: str, domain: str = "", outputs: int = 1, **attributes: Any) -> str:
         """Add a node; returns its (last) output's name."""
-        names = [f"v{len(self._nodes)}_{i}" if i else f"v{len(self._nodes)}" for i in range(outputs)]
+        names = [f"v/{len(self._nodes)}_{i}" if i else f"v/{len(self._nodes)}" for i in range(outputs)]
         self._nodes.append(helper.make_node(kind, list(inputs), names, domain=domain, **attributes))
         return names[-1]
 
@@ -64,7 +64,7 @@ class Graph:
 
     def embed(self, model: Any, given: Mapping[str, str], wanted: str) -> str:
         """Put another graph's nodes in here; returns the name its output ``wanted`` has got."""
-        prefix = f"e{len(self._nodes)}_"
+        prefix = f"e/{len(self._nodes)}_"
         names = dict(given)
 
         def renamed(name: str) -> str:

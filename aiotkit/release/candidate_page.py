@@ -15,6 +15,7 @@ import pandas as pd
 from aiotkit.bundle.document import parse_json
 from aiotkit.core.decision import Decision
 from aiotkit.core.errors import BundleError
+from aiotkit.lab.alarms import stretches
 from aiotkit.lab.figures import Plot, span_in_words
 from aiotkit.lab.judge import ORACLE
 from aiotkit.lab.plots_policy import money_intervals
@@ -115,7 +116,7 @@ def _short(evidence: Evidence, decision: Decision, held_out: HeldOut | None) -> 
         words = next(iter(evidence.tables.get("threshold", ())), {}).get("on all rows", "")
         lines.append(_money_in_short(money, str(words), decision))
     if held_out is not None:
-        lines += _doubts(evidence, held_out)
+        lines += _doubts(evidence, held_out, decision)
     if evidence.margin:
         lines.append(
             f"\nIt acts, or asks, when that is expected to save more than **{evidence.margin:,.4g} "
@@ -131,7 +132,7 @@ def _money_in_short(money: Mapping[str, Any], threshold: str, decision: Decision
         "the written rule": RULE,
         "the best single threshold, tuned on other rows": THRESHOLD,
         f"'{always}', the best of what needs no data": always,
-        "knowing every state beforehand": ORACLE,
+        "doing at each row what its true state calls for": ORACLE,
     }
     more = {THRESHOLD: f" (on all rows: {threshold})"} if threshold else {}
     beside = [
@@ -146,19 +147,26 @@ def _money_in_short(money: Mapping[str, Any], threshold: str, decision: Decision
     )
 
 
-def _doubts(evidence: Evidence, held_out: HeldOut) -> list[str]:
+def _doubts(evidence: Evidence, held_out: HeldOut, decision: Decision) -> list[str]:
     """What a reader should know before he believes the money."""
     rows, out = held_out.rows, []
-    events = _by_policy(evidence.tables.get("events", ())).get(CANDIDATE, {}).get("events")
-    counted = "" if events is None else f" and {events} events"
-    out.append(f"\nAll this rests on {rows['subject'].nunique()} subjects{counted} in {len(rows):,} rows.")
+    subjects, events = rows["subject"].nunique(), stretches(rows, decision)
+    many = f"{subjects} subject{'s'[: subjects != 1]} and {events} event{'s'[: events != 1]}"
+    out.append(f"\nAll this rests on {many} in {len(rows):,} rows.")
     said = sorted({str(action) for action in held_out.policies[RULE]})
     if len(said) == 1:
         out.append(f"\nThe written rule says '{said[0]}' on every row: beating it says little.")
+    guard: Any = next(iter(evidence.tables.get("novelty", ())), {})
+    if guard.get("rows unlike training"):
+        instead = "a person is asked" if decision.human is not None else f"'{decision.recovery}' is done"
+        out.append(
+            f"\n{guard['rows unlike training']:,} rows ({guard['share']:.1%}) are unlike everything it "
+            f"learned from: there {instead}, whatever the model says. Without that guard it would cost "
+            f"{guard['money without it']:,.4g}."
+        )
     leaks = next((g.figures for g in evidence.gates if g.name == "leaks"), {})
     if leaks.get("suspect"):
-        many = "columns may" if leaks["suspect"] != 1 else "column may"
-        out.append(f"\n{leaks['suspect']} {many} give the state away: see the leak audit below.")
+        out.append("\nSome columns may give the state away: see the leak audit below.")
     return out
 
 

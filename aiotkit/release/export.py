@@ -8,7 +8,7 @@ context the columns the head was trained on, in its order. Nothing about the mac
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from aiotkit.core.decision import Decision
 from aiotkit.core.errors import BundleError
 from aiotkit.core.features import NOVELTY, own_word
 from aiotkit.lab.examples import context_columns, history_columns
-from aiotkit.lab.features import OPSET, canonical_graph, export_front
+from aiotkit.lab.features import OPSET, canonical_graph, export_front, rename_values
 from aiotkit.lab.own_words import check_words
 from aiotkit.release.graph import audit_graph
 from aiotkit.release.parity import Parity, Windows, X, graph_parity, head_parity, worse
@@ -215,10 +215,10 @@ def join(front: bytes, head: bytes, interface: Interface, columns: Sequence[str]
     """
     first, last = onnx.load_from_string(front), onnx.load_from_string(head)
     signals = set(interface.inputs)
-    _rename(first.graph, lambda n: n if n in signals | {FEATURES} else f"front/{n}")
+    rename_values(first.graph, lambda n: n if n in signals | {FEATURES} else f"front/{n}")
     shared = {i.name for i in last.graph.input} - ({X} if columns else set())
     outputs = {o.name for o in last.graph.output}
-    _rename(last.graph, lambda n: n if n in shared | outputs else f"head/{n}")
+    rename_values(last.graph, lambda n: n if n in shared | outputs else f"head/{n}")
     glue, constants = _glue(interface, columns)
     slow = [(HISTORY, len(interface.history_inputs)), (CONTEXT, len(interface.context_inputs))]
     graph = helper.make_graph(
@@ -253,23 +253,6 @@ def _glue(interface: Interface, columns: Sequence[str]) -> tuple[list[Any], list
     nodes.append(helper.make_node("Gather", [whole, "glue/index"], [f"head/{X}"], axis=1))
     index = np.array([names.index(column) for column in columns], dtype=np.int64)
     return nodes, [numpy_helper.from_array(index, "glue/index")]
-
-
-def _rename(graph: Any, name: Callable[[str], str]) -> None:
-    """Rename every value of a graph and of the graphs within it; remarks about values are dropped."""
-    graph.ClearField("value_info")
-    graph.ClearField("quantization_annotation")
-    for tensor in (*graph.initializer, *graph.input, *graph.output):
-        tensor.name = name(tensor.name)
-    for sparse in graph.sparse_initializer:
-        sparse.values.name = name(sparse.values.name)
-    for node in graph.node:
-        node.name = name(node.name) if node.name else ""
-        for values in (node.input, node.output):
-            values[:] = [name(value) if value else "" for value in values]
-        for attribute in node.attribute:
-            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-                _rename(inner, name)
 
 
 def _nodes(graph: Any) -> list[Any]:

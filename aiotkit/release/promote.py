@@ -9,7 +9,7 @@ limit is measured and reported.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,9 +19,9 @@ from aiotkit.bundle.manifest import DecisionRef
 from aiotkit.core.decision import Decision
 from aiotkit.core.errors import DataError
 from aiotkit.core.features import own_word
-from aiotkit.lab.alarms import events_of
+from aiotkit.lab.alarms import stretches
 from aiotkit.lab.examples import BELIEVED
-from aiotkit.lab.judge import compare
+from aiotkit.lab.judge import compare, money_of
 from aiotkit.release.bench import ONE
 from aiotkit.release.choose import FLIPS_SHARE, Measured
 from aiotkit.release.evidence import Evidence, GateResult, Row, cell, rows
@@ -191,7 +191,7 @@ def _no_worse(money: Books | str, held_out: HeldOut, decision: Decision, seed: i
         words = f"too little data: {new.sum()} rows that the {CHAMPION} has not learned from"
         return _result(name, {"rows": int(new.sum())}, words, passed=False)
     rows = held_out.rows.loc[new].reset_index(drop=True)
-    if events_of(rows, decision).empty:
+    if not stretches(rows, decision):
         words = f"too little data: no event on the {len(rows)} rows that the {CHAMPION} has not learned from"
         return _result(name, {"rows": len(rows), "events": 0}, words, passed=False)
     pair = {n: money.policies[n] for n in (CANDIDATE, CHAMPION)}
@@ -237,7 +237,7 @@ def _enough_labels(held_out: HeldOut, exported: Exported, decision: Decision) ->
         faults.append(f"{total} labelled rows, {FEWEST_LABELS} needed")
     if len(seen) - len(never) < 2:
         faults.append("only one state occurs, nothing can be told apart")
-    events = len(events_of(rows, decision))
+    events = stretches(rows, decision)
     if events < FEWEST_EVENTS:
         faults.append(f"{events} events, {FEWEST_EVENTS} needed")
     if rare:
@@ -368,6 +368,17 @@ def _memory(chosen: Measured, decision: Decision) -> GateResult:
     return _result("memory", {"peak_mb": peak, "limit": limit}, words, passed=limit is None or peak <= limit)
 
 
+def _guard(held_out: HeldOut, decision: Decision, margin: float) -> list[dict[str, Any]]:
+    """What the guard against novelty does: rows unlike training, and money with it and without."""
+    spent = {}
+    for name, novelty in (("with it", held_out.novelty), ("without it", None)):
+        said = replace(held_out, novelty=novelty).actions(decision, margin)
+        ledger = money_of(held_out.rows, said, decision)
+        spent[f"money {name}"] = float(ledger["money"].sum()) / len(ledger)
+    unlike = int((np.asarray(held_out.novelty).reshape(-1) > 1).sum())
+    return [{"rows unlike training": unlike, "share": unlike / max(1, len(held_out.rows)), **spent}]
+
+
 def _tables(
     candidate: Candidate, held_out: HeldOut, decision: Decision, money: Books | str, seed: int
 ) -> dict[str, tuple[Row, ...]]:
@@ -385,6 +396,8 @@ def _tables(
             "slices": lambda: rows(slice_table(money, held_out, decision, seed)),
             "sensitivity": lambda: rows(sensitivity(held_out, decision, seed, candidate.exported.margin)),
         }
+    if held_out.novelty is not None and not isinstance(money, str):
+        tables["novelty"] = lambda: rows(_guard(held_out, decision, candidate.exported.margin))
     if held_out.threshold:
         tables["threshold"] = lambda: rows([{"on all rows": held_out.threshold}])
     own = [name for name in candidate.exported.interface.features if own_word(name)]

@@ -99,7 +99,7 @@ def test_in_short_says_what_the_money_stands_beside(decision: Decision) -> None:
     money = [line(name, spent) for name, spent in named.items()]
     tables = {
         "money": money,
-        "events": [{"policy": "candidate", "events": 17}],
+        "novelty": [{"rows unlike training": 240, "share": 0.25, "money without it": 9.5}],
         "threshold": [{"on all rows": "'stop' when temp.max > 75, otherwise 'run'"}],
     }
     suspect = {"name": "leaks", "passed": True, "words": "no leak", "figures": {"suspect": 2}}
@@ -111,7 +111,9 @@ def test_in_short_says_what_the_money_stands_beside(decision: Decision) -> None:
         "12.5 EUR", "the written rule: 31.25",
         "the best single threshold, tuned on other rows: 14.5 (on all rows: 'stop' when",
         "'always stop', the best of what needs no data: 33.5", f"rests on {held.rows['subject'].nunique()} ",
-        "and 17 events", "The written rule says 'run' on every row", "2 columns may give the state away",
+        "events in ",
+        "240 rows (25.0%) are unlike", "would cost 9.5",
+        "The written rule says 'run' on every row", "Some columns may give the state away",
     ):  # fmt: skip
         assert words in told, words
     assert "no dearer than this candidate" not in told

@@ -253,3 +253,29 @@ def test_a_head_of_raw_windows_reads_them_by_name(decision: Decision) -> None:
     assert made.interface.head_reads == ("vib",)
     assert made.parity["n"] == 40 + 74
     audit_graph(made.graph)
+
+
+@pytest.mark.parametrize("family", ["lda", "cnn"])
+def test_signals_may_be_called_as_operators_are(family: str) -> None:
+    """A column 'mean' or 'clamp', a vibration 'v1': graphs call their values so, too."""
+    import pandas as pd
+
+    from aiotkit.lab.assemble import from_frames
+    from aiotkit.lab.quick import decision_from
+    from aiotkit.lab.recipe import recipe
+    from aiotkit.lab.train import train
+
+    names = ["mean", "abs", "clamp", "where", "v1", "e0", "w2"]
+    rng = np.random.default_rng(1)
+    at = pd.date_range("2026-03-02", periods=40 * 64, freq="min", tz="UTC")
+    bad = np.arange(len(at)) // 64 % 3 == 0
+    telemetry = pd.DataFrame({n: rng.normal(5 + 3 * bad, 1) for n in names}).assign(time=at)
+    labels = pd.DataFrame({"time": at[63::64], "state": np.where(bad[63::64], "worn", "healthy")})
+    said = {"cost_act": 10, "cost_miss": 50, "horizon_s": 600.0, "length_s": 3840.0, "every_s": 3840.0}
+    decision = decision_from(telemetry.assign(machine="m"), "named", **said)
+    assert set(decision.signals) == set(names)
+    telemetry, labels = telemetry.assign(machine="m"), labels.assign(machine="m")
+    given = from_frames(telemetry, labels, decision, names=recipe(decision, "plain"), windows=True)
+    training = train(given, decision, families=(family,), folds=2, seed=1, audited=False)
+    made = export(decision, training.trained, given.windows)
+    assert made.parity["label_flips"] == 0

@@ -19,6 +19,7 @@ from worlds.heads import exported_head, held_out, pump_examples, trained_head  #
 from aiotkit.bundle.tuned import POLICY_FILE, tuned  # noqa: E402
 from aiotkit.core.decision import Decision  # noqa: E402
 from aiotkit.core.errors import BundleError, DataError  # noqa: E402
+from aiotkit.lab.alarms import stretches  # noqa: E402
 from aiotkit.lab.judge import actions_of  # noqa: E402
 from aiotkit.lab.leaks import Finding, LeakAudit, Severity  # noqa: E402
 from aiotkit.release.bundle import build_bundle  # noqa: E402
@@ -120,7 +121,7 @@ def test_a_good_candidate_passes_every_gate(decision: Decision) -> None:
     assert found.gate("beats_rule").figures["difference"] < 0  # type: ignore[operator]
     assert parse_evidence(found.canonical()).digest == found.digest
     assert found.tables.keys() == {
-        "families", "reliability", "leaks", "money", "events", "slices", "sensitivity",
+        "families", "reliability", "leaks", "money", "events", "slices", "sensitivity", "novelty",
     }  # fmt: skip
     names = {row["policy"] for row in found.tables["money"]}
     assert {"candidate", "rule", "oracle", "always run", "always stop"} <= names
@@ -285,6 +286,28 @@ def test_many_rows_before_one_failure_are_one_event(decision: Decision) -> None:
     found = judge(contender(), replace(held, rows=once), decision, seed=1).gate("enough_labels")
     assert not found.passed
     assert "1 events, 5 needed" in found.words
+
+
+def test_what_the_guard_against_novelty_costs_is_told(decision: Decision) -> None:
+    """Rows unlike training, and money with the guard and without; nothing where the head has no novelty."""
+    held = held_out(decision)
+    unlike = np.where(np.arange(len(held.rows)) % 4 == 0, 2.0, 0.5)
+    (row,) = judge(contender(), replace(held, novelty=unlike), decision, seed=1).tables["novelty"]
+    assert row["rows unlike training"] == (unlike > 1).sum()
+    assert row["share"] == pytest.approx(0.25)
+    (calm,) = judge(contender(), replace(held, novelty=unlike * 0), decision, seed=1).tables["novelty"]
+    assert row["money without it"] == calm["money with it"] != row["money with it"]
+    assert "novelty" not in judge(contender(), replace(held, novelty=None), decision, seed=1).tables
+
+
+def test_a_long_stretch_is_one_event(decision: Decision) -> None:
+    """A state that lasts for days happened once; the same state of another subject happened again."""
+    held = held_out(decision)
+    rows = held.rows.assign(state="ok")
+    for subject in ("pump-0", "pump-1"):
+        where = np.flatnonzero(rows["subject"] == subject)[10:60]
+        rows.iloc[where, rows.columns.get_loc("state")] = "worn"
+    assert stretches(rows, decision) == 2
 
 
 def test_where_a_signal_is_dead_the_rule_is_judged(decision: Decision) -> None:
