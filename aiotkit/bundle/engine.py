@@ -7,6 +7,7 @@ own. Stages: check inputs, run the graph, propose (policy), judge (gates), resol
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from time import perf_counter_ns
@@ -91,6 +92,7 @@ class Engine:
         self._head_reads = frozenset(self.interface.head_reads or self.interface.inputs)
         self._rule = Rule(self.decision.rule)
         self._keeper = GateKeeper(gates_in_force(self.decision, self.interface))
+        self._nobody_to_ask = self.decision.human is None and unwatched(self.decision, self.interface)
 
     def decide(self, state: EngineState, given: DecisionInput) -> tuple[Decided, dict[str, float]]:
         """One decision.
@@ -166,7 +168,9 @@ class Engine:
             chosen = Proposal(answer.action, f"answered by {answer.operator}")
         elif seen.graph.p is None or isinstance(self.decision.costs, str):
             return self._rule.propose(seen.values, state.memory, given.now_us / 1e6)
-        elif guessed := self._guessed(seen.faults):
+        elif self._nobody_to_ask and not math.isfinite(seen.graph.novelty or 0.0):
+            chosen = Proposal(None, "how novel the window is could not be computed")
+        elif guessed := self._guessed(seen.faults) or self._unlike(seen.graph.novelty):
             rule = self._rule.propose(seen.values, state.memory, given.now_us / 1e6)
             return replace(rule, reason=f"{guessed}; by the written rule: {rule.reason}")
         else:
@@ -186,6 +190,12 @@ class Engine:
             if name in self._head_reads:
                 return f"signal '{name}': {words}"
         return ""
+
+    def _unlike(self, novelty: float | None) -> str:
+        """That a window is unlike training and nobody can be asked about it, in words, or an empty string."""
+        if not self._nobody_to_ask or novelty is None or novelty <= 1:
+            return ""
+        return f"the window is unlike anything in training (novelty {novelty:.3g})"
 
     def _conclude(
         self,
@@ -277,7 +287,7 @@ def gates_in_force(decision: Decision, interface: Interface) -> list[Gate]:
     """The gates that an engine asks: the decision's that this graph can answer, and its own on novelty.
 
     A gate on ``p`` waits for a model. Where the graph says how novel a window is and nothing in the decision
-    looks at it, ``model_knows`` does.
+    looks at it, ``model_knows`` asks a person; without one the engine lets the written rule propose.
     """
     gates = [
         gate
@@ -285,12 +295,17 @@ def gates_in_force(decision: Decision, interface: Interface) -> list[Gate]:
         if (interface.novelty or not gate.reads_novelty)
         and (interface.states or not any(field.startswith("p.") for field in gate.fields()))
     ]
+    if decision.human is not None and unwatched(decision, interface):
+        gates.append(model_knows())
+    return gates
+
+
+def unwatched(decision: Decision, interface: Interface) -> bool:
+    """Whether a graph says how novel a window is, and nothing in the decision looks at it."""
     proposes = not interface.states and any(
         NOVELTY in fields(b.when) for b in decision.rule if b.when is not None
     )
-    if interface.novelty and not proposes and not any(gate.reads_novelty for gate in gates):
-        gates.append(model_knows(ask=decision.human is not None))
-    return gates
+    return interface.novelty and not proposes and not any(gate.reads_novelty for gate in decision.gates)
 
 
 def _check_interface(decision: Decision, interface: Interface) -> None:

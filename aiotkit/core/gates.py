@@ -94,17 +94,13 @@ class Gate(Strict):
 MODEL_KNOWS = "model_knows"
 
 
-def model_knows(*, ask: bool) -> Gate:
-    """The gate on a model's novelty where the decision has none: what training never saw is not acted on.
-
-    Args:
-        ask: whether there is a person to ask (the decision's ``human``); otherwise nothing new is ordered.
-    """
+def model_knows() -> Gate:
+    """The gate on a model's novelty where the decision has none: what training never saw is asked."""
     return Gate(
         name=MODEL_KNOWS,
         family="novelty",
         require=Term(field=NOVELTY, le=1.0),
-        otherwise="ask" if ask else "hold",
+        otherwise="ask",
         because="the window is unlike anything in training",
     )
 

@@ -119,6 +119,8 @@ def _costs(d: Decision) -> Iterator[str]:
             f"- alone, '{t.act}' breaks even with '{t.wait}' at {t.threshold:.1%} '{t.bad}': "
             f"missing it costs {t.ratio:.3g} times what acting needlessly does"
         )
+    unlike = "the written rule decides, as there is nobody to ask" if d.human is None else "a person is asked"
+    yield f"- where a window is unlike anything in training: {unlike}"
 
 
 def _region(action: str, low: float, high: float) -> str:

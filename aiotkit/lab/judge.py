@@ -57,8 +57,9 @@ def actions_of(p: NDArray[Any], decision: Decision, novelty: NDArray[Any] | None
         p: ``[rows, states]`` in the order of ``decision.states``; a row that is no distribution gives
             ``recovery``, as on the device.
         decision: with known costs.
-        novelty: ``[rows]`` or ``[rows, 1]``; above 1 a person is asked (without one: ``recovery``), and what
-            is not a number gives ``recovery``.
+        novelty: ``[rows]`` or ``[rows, 1]``; above 1 a person is asked (without one: ``recovery``, where a
+            device lets the written rule propose: ``release.in_force.without_head``), and what is not a number
+            gives ``recovery``.
 
     Returns:
         ``[rows]`` names of actions, or ``ask``.

@@ -94,7 +94,7 @@ class Learner:
             training.oof_novelty,
             champion_until_us=self._learned_until_us,
             margins=training.oof_margins,
-            instead=without_head(known, _signals(training), decision),
+            instead=without_head(known, _signals(training), decision, training.oof_novelty),
         )
         gates = money_gates(open_books(held_out, decision, seed, margin), held_out, decision, seed)
         figures = gates[0].figures

@@ -158,7 +158,7 @@ def _doubts(evidence: Evidence, held_out: HeldOut, decision: Decision) -> list[s
         out.append(f"\nThe written rule says '{said[0]}' on every row: beating it says little.")
     guard: Any = next(iter(evidence.tables.get("novelty", ())), {})
     if guard.get("rows unlike training"):
-        instead = "a person is asked" if decision.human is not None else f"'{decision.recovery}' is done"
+        instead = "a person is asked" if decision.human is not None else "the written rule decides"
         out.append(
             f"\n{guard['rows unlike training']:,} rows ({guard['share']:.1%}) are unlike everything it "
             f"learned from: there {instead}, whatever the model says. Without that guard it would cost "

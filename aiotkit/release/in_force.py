@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -58,16 +59,20 @@ def rule_actions(examples: Examples, decision: Decision) -> Names:
     return out
 
 
-def without_head(examples: Examples, reads: Collection[str], decision: Decision) -> Names:
+def without_head(
+    examples: Examples, reads: Collection[str], decision: Decision, novelty: NDArray[Any] | None
+) -> Names:
     """What a device does on rows on which it does not follow the head; None where it does.
 
-    Where a signal that the head reads is not known the written rule proposes, and without a required context
-    value the recovery action is taken (``bundle.engine``).
+    Where a signal that the head reads is not known, or a window is unlike training and nobody can be asked,
+    the written rule proposes; without a required context value the recovery action is taken
+    (``bundle.engine``).
 
     Args:
         examples: as ``rule_actions`` takes them.
         reads: signals that the head reads, as features or raw.
         decision: its rule and context.
+        novelty: ``[rows]`` or ``[rows, 1]``; None without it.
     """
     n, columns = len(examples), examples.columns
     dead = np.zeros(n, dtype=bool)
@@ -75,6 +80,8 @@ def without_head(examples: Examples, reads: Collection[str], decision: Decision)
         mine = [c for c in columns if c.startswith(f"{signal}.")]
         known = examples.with_columns(mine).x if mine else examples.windows.get(signal)
         dead |= False if known is None else np.isnan(known).all(axis=1)
+    if novelty is not None and decision.human is None:
+        dead |= np.asarray(novelty).reshape(-1) > 1
     lacking = np.zeros(n, dtype=bool)
     for name, declared in decision.context.items():
         mine = [c for c in columns if c == f"context.{name}" or c.startswith(f"context.{name}=")]
@@ -192,8 +199,9 @@ def champion_actions(files: Mapping[str, bytes], examples: Examples, decision: D
         raise DataError("the champion reads raw windows", found=f"none of {', '.join(sorted(missing))}")
     found = run_graph(open_session(head, "champion"), feeds, "champion")
     order = [interface.states.index(state) for state in decision.states]
-    said = actions_of(found[PROBABILITIES][:, order], with_policy(decision, files), found.get(NOVELTY))
-    return followed(said, without_head(examples, interface.head_reads or interface.inputs, theirs))
+    novelty = found.get(NOVELTY)
+    said = actions_of(found[PROBABILITIES][:, order], with_policy(decision, files), novelty)
+    return followed(said, without_head(examples, interface.head_reads or interface.inputs, theirs, novelty))
 
 
 def front_of(graph: bytes) -> bytes:

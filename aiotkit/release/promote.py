@@ -371,8 +371,9 @@ def _memory(chosen: Measured, decision: Decision) -> GateResult:
 def _guard(held_out: HeldOut, decision: Decision, margin: float) -> list[dict[str, Any]]:
     """What the guard against novelty does: rows unlike training, and money with it and without."""
     spent = {}
-    for name, novelty in (("with it", held_out.novelty), ("without it", None)):
-        said = replace(held_out, novelty=novelty).actions(decision, margin)
+    unguarded = replace(held_out, novelty=None, instead=None)
+    for name, held in (("with it", held_out), ("without it", unguarded)):
+        said = held.actions(decision, margin)
         ledger = money_of(held_out.rows, said, decision)
         spent[f"money {name}"] = float(ledger["money"].sum()) / len(ledger)
     unlike = int((np.asarray(held_out.novelty).reshape(-1) > 1).sum())

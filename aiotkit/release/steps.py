@@ -264,7 +264,7 @@ def _held_out(
         champion_until_us=learned_until(champion) if champion else None,
         margins=found["margins"],
         threshold="" if best is None else best.words,
-        instead=without_head(given, reads, decision),
+        instead=without_head(given, reads, decision, found["novelty"]),
     )
 
 

@@ -140,10 +140,22 @@ def test_an_answer_lets_a_novel_window_be_acted_on() -> None:
     assert decide(ENGINE, given(warmth=110.0, operator=answer), asked.state).final == "stop"
 
 
-def test_without_a_person_nothing_new_is_ordered() -> None:
-    """A decision without ``human`` has nobody to ask: what is novel is held back."""
-    engine = Engine(model_files(human=None, gates=[]))
-    assert decide(engine, given(warmth=110.0)).mode == "hold"
+def test_without_a_person_the_written_rule_decides_what_training_never_saw() -> None:
+    """A decision without ``human`` has nobody to ask: the model is not followed, and not simply ignored."""
+    engine, rule = Engine(model_files(human=None, gates=[])), Engine(bundle_files(human=None, gates=[]))
+    for rms in (2.0, 14.0):
+        decided, alone = decide(engine, given(rms, warmth=110.0)), decide(rule, given(rms, warmth=110.0))
+        assert decided.final == alone.final
+        assert decided.proposal_reason.startswith("the window is unlike anything in training (novelty 1.25)")
+        assert "by the written rule" in decided.proposal_reason
+    assert decide(engine, given(2.0)).expected_costs
+
+
+def test_G1_without_a_person_a_novelty_that_is_no_number_is_doubt() -> None:
+    """Nobody to ask and nothing known of the window: recovery."""
+    engine = Engine(model_files(interface=model_interface(head_reads=["vib"]), human=None, gates=[]))
+    decided = decide(engine, given(14.0, warmth=math.nan))
+    assert (decided.final, decided.mode) == (engine.decision.recovery, "recovery")
 
 
 def test_a_gate_of_ones_own_takes_the_place_of_the_engines() -> None:

@@ -320,19 +320,24 @@ def test_where_a_signal_is_dead_the_rule_is_judged(decision: Decision) -> None:
     x = examples.x.copy()
     x[np.ix_(dead, mine)] = np.nan
     blind = replace(examples, x=x)
-    instead = without_head(blind, {signal}, decision)
+    instead = without_head(blind, {signal}, decision, None)
     assert (instead[dead] == rule_actions(blind, decision)[dead]).all()
     assert pd.isna(instead[~dead]).all()
     proposed = np.full(len(blind), "stop", dtype=object)
     assert (followed(proposed, instead)[dead] == instead[dead]).all()
     assert (followed(proposed, instead)[~dead] == "stop").all()
-    assert pd.isna(without_head(examples, {signal}, decision)).all()
+    assert pd.isna(without_head(examples, {signal}, decision, None)).all()
     required = next(name for name, declared in decision.context.items() if declared.required)
     told = [i for i, c in enumerate(examples.columns) if c.startswith(f"context.{required}")]
     x = examples.x.copy()
     x[np.ix_(dead, told)] = np.nan
-    lacking = without_head(replace(examples, x=x), {signal}, decision)
+    lacking = without_head(replace(examples, x=x), {signal}, decision, None)
     assert (lacking[dead] == decision.recovery).all()
+    alone, unlike = decision.model_copy(update={"human": None}), np.where(dead, 1.5, 0.5)
+    assert (
+        without_head(examples, {signal}, alone, unlike)[dead] == rule_actions(examples, alone)[dead]
+    ).all()
+    assert decision.human is None or pd.isna(without_head(examples, {signal}, decision, unlike)).all()
 
 
 def test_few_labels_pass_no_gate(decision: Decision) -> None:
