@@ -153,6 +153,7 @@ def test_explain_says_the_thresholds_that_the_policy_uses(document: dict[str, An
             proposal = least_expected_cost({"ok": 1 - p, "broken": p, "worn": 0.0}, decision)
             assert proposal.action == r.action
     text = explain_text(decision)
+    assert "- where a window is unlike anything in training: " in text
     assert f"{regions[0].high:.1%}" in text
     assert "mature 48 h after it" in text
     assert not [n for n in advice(decision) if "verify" in n]
