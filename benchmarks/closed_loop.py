@@ -34,6 +34,8 @@ def one_seed(plan: Plan) -> dict[str, Any]:
     return {
         "interval": gap_interval(outcome),
         "surely_worse_rounds": surely_worse(outcome),
+        "surely_worse_beyond_oracle": surely_worse(outcome, "oracle"),
+        "new_in_rounds": [x.round + 1 for x in outcome.lessons[LEARNED] if not x.refused],
         **{f"gap_closed.{arm}": gap_closed(outcome, arm)["gap_closed"] for arm in LEARNERS},
         "saved_a_day": [paired.estimate, paired.low, paired.high],
         "money": {arm: rounded(outcome, arm) for arm in ARMS},
@@ -54,10 +56,13 @@ def gap_interval(outcome: Outcome) -> list[float]:
     return [round(float(x), 3) for x in np.quantile((rule - learned) / (rule - oracle), (0.025, 0.975))]
 
 
-def surely_worse(outcome: Outcome) -> list[int]:
-    """Rounds surely dearer than the one before (95 %, machines resampled), but for the change itself."""
+def surely_worse(outcome: Outcome, beyond: str = "") -> list[int]:
+    """Rounds surely dearer than the one before (95 %, machines resampled), but for the change itself.
+
+    ``beyond`` an arm: by more than that one, whose luck with wear and weather is the same.
+    """
     found = []
-    spans, money = outcome.plan.spans, outcome.money[LEARNED]
+    spans, money = outcome.plan.spans, outcome.money[LEARNED] - (outcome.money[beyond] if beyond else 0.0)
     means = np.stack([money[:, a:b].mean(axis=1) for a, b in spans])
     drawn = np.random.default_rng(outcome.plan.seed).integers(0, means.shape[1], (2000, means.shape[1]))
     for r in range(1, len(spans)):

@@ -58,7 +58,7 @@ def add_rounds(page: Report, summary: Mapping[str, Any], figure: pd.DataFrame, c
         figure=money_by_round(figure, currency=currency, drift_from=changed, words=NAMES),
         table=pd.DataFrame(
             [
-                {"round": row["round"] + 1, "days": row["days"], "the fleet ran": row["policy"]}
+                {"round": f"{row['round'] + 1} ({row['days']} days)", "the fleet ran": row["policy"]}
                 | {NAMES[name]: round(value) for name, value in row["money"].items()}
                 for row in rounds
             ]
@@ -72,7 +72,7 @@ def add_candidates(page: Report, summary: Mapping[str, Any]) -> None:
     released = [c for c in tried if c["released"]]
     pages = "\n".join(f"- `{c['page']}`" for c in tried if c["page"])
     text = (
-        f"{len(tried)} times the desk tried to learn something better; {len(released)} times it was "
+        f"{len(tried)} times the desk tried to learn something better; {len(released)} of these were "
         "released. A candidate that fails one gate is rejected, and the fleet keeps what it runs. Each "
         "verdict is a statement over the digests of bundle and evidence, signed with the approval key; a "
         "release needs one that verifies, and two release keys besides."
