@@ -10,6 +10,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from aiotkit.cli.reading import (
+    Decimal,
+    Encoding,
+    Epoch,
+    NameColumn,
+    Shape,
+    SubjectColumn,
+    SubjectFrom,
+    Time,
+    TimeFormat,
+    UnitColumn,
+    ValueColumn,
+)
+
 if TYPE_CHECKING:
     from aiotkit.lab.ingest import Ingested, IngestReport
     from aiotkit.lab.layout import Options
@@ -21,7 +35,8 @@ Give one file, or several, a folder, or a pattern in quotes. What cannot be beli
 times, hours that occur twice or never, empty, non-numeric, infinite or impossible values, duplicates, wrong
 rates) is quarantined with its row number and reason. Exit code 1 when no value of some signal could be kept.
 The lake takes each value once: the same file again adds nothing (exit code 0). A file is refused (exit code
-2) when the lake holds another value for one of its instants.
+2) when the lake holds another value for one of its instants, or holds the file read with other options:
+--replace then puts this reading in the place of the earlier one.
 
 \b
 Examples:
@@ -44,29 +59,21 @@ def command(
     lake: Annotated[
         str | None, typer.Option(help="Append to this lake; without it nothing is stored.")
     ] = None,
-    shape: Annotated[
-        Literal["wide", "long", "window"] | None, typer.Option(help="Found by itself if not given.")
-    ] = None,
-    time: Annotated[str | None, typer.Option(help="Column of times; DATE+TIME joins two.")] = None,
+    shape: Shape = None,
+    time: Time = None,
     zone: Annotated[str | None, typer.Option(help="Zone of times without offset; never guessed.")] = None,
     ambiguous: Annotated[
         Literal["quarantine", "infer-order", "first", "second"],
         typer.Option(help="What becomes of times in an hour that occurs twice."),
     ] = "quarantine",
-    time_format: Annotated[
-        str | None, typer.Option(help="strptime pattern of times not in ISO 8601.")
-    ] = None,
-    epoch: Annotated[
-        Literal["s", "ms", "us", "ns"] | None, typer.Option(help="Unit of times in numbers.")
-    ] = None,
+    time_format: TimeFormat = None,
+    epoch: Epoch = None,
     subject: Annotated[str | None, typer.Option(help="The one subject of all rows.")] = None,
-    subject_column: Annotated[str | None, typer.Option(help="Column that names the subject.")] = None,
-    subject_from: Annotated[
-        Literal["filename", "folder"] | None, typer.Option(help="What of a file's place names the subject.")
-    ] = None,
-    name_column: Annotated[str | None, typer.Option(help="Long data: column of names.")] = None,
-    value_column: Annotated[str | None, typer.Option(help="Long data: column of values.")] = None,
-    unit_column: Annotated[str | None, typer.Option(help="Long data: column of units.")] = None,
+    subject_column: SubjectColumn = None,
+    subject_from: SubjectFrom = None,
+    name_column: NameColumn = None,
+    value_column: ValueColumn = None,
+    unit_column: UnitColumn = None,
     column: Annotated[list[str] | None, typer.Option(help="NAME=COLUMN (or name in long data).")] = None,
     unit: Annotated[list[str] | None, typer.Option(help="NAME=UNIT in the file.")] = None,
     only: Annotated[list[str] | None, typer.Option(help="Read only this name (repeat).")] = None,
@@ -75,8 +82,8 @@ def command(
         Literal["filename"] | None, typer.Option(help="Rows without time: the file's name says when.")
     ] = None,
     every_s: Annotated[float | None, typer.Option(help="Rows without time: seconds between them.")] = None,
-    decimal: Annotated[str, typer.Option(help="Decimal sign.")] = ".",
-    encoding: Annotated[str | None, typer.Option(help="Of text that is not UTF-8, such as cp1252.")] = None,
+    decimal: Decimal = None,
+    encoding: Encoding = None,
     rate_tolerance: Annotated[float, typer.Option(help="Allowed relative difference of the rate.")] = 0.05,
     device: Annotated[str | None, typer.Option(help="Device that measured it, if one did.")] = None,
     clash: Annotated[
@@ -85,6 +92,12 @@ def command(
             help="Where the lake holds another value for an instant: refuse the file, or keep the lake's."
         ),
     ] = "refuse",
+    replace: Annotated[
+        bool,
+        typer.Option(
+            "--replace", help="Put it in the place of what the lake holds of this file, read otherwise."
+        ),
+    ] = False,
     quarantine: Annotated[Path | None, typer.Option(help="Write quarantined rows to this CSV.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of words.")] = False,
 ) -> None:
@@ -97,7 +110,11 @@ def command(
     from aiotkit.lab.proposal import Known
 
     if propose:
-        known = Known(encoding, zone, subject, subject_column, subject_from)
+        known = Known(
+            encoding, zone, subject, subject_column, subject_from, shape, time, time_format, epoch, ambiguous,
+            name_column, value_column, unit_column, decimal, start, start_from, every_s,
+            pairs("--column", column), pairs("--unit", unit), tuple(only or ()),
+        )  # fmt: skip
         _propose(file, write, known, as_json)
         return
     if decision is None:
@@ -107,12 +124,13 @@ def command(
     options = Options(
         shape=shape, time=time, subject=subject, subject_column=subject_column, name_column=name_column,
         value_column=value_column, unit_column=unit_column, columns=pairs("--column", column),
-        units=pairs("--unit", unit), only=tuple(only or ()), start=start, every_s=every_s, decimal=decimal,
-        encoding=encoding, rate_tolerance=rate_tolerance, clock=Clock(zone, ambiguous, time_format, epoch),
+        units=pairs("--unit", unit), only=tuple(only or ()), start=start, every_s=every_s,
+        decimal=decimal or ".", encoding=encoding, rate_tolerance=rate_tolerance,
+        clock=Clock(zone, ambiguous, time_format, epoch),
     )  # fmt: skip
     wanted = read_decision(decision)
     read = ingest_files(file, wanted, options, Names(subject_from, start_from), now_us=moment_us(None))
-    _take(read, options, list(wanted.signals), _Places(lake, device, quarantine, clash), as_json)
+    _take(read, options, list(wanted.signals), _Places(lake, device, quarantine, clash, replace), as_json)
 
 
 command.__doc__ = _HELP
@@ -142,13 +160,14 @@ def _propose(files: list[str], write: Path | None, known: Known, as_json: bool) 
 class _Places:
     """Where what is read goes: a lake, from which device, and a file of quarantined rows.
 
-    ``clash``: what becomes of values that contradict the lake.
+    ``clash``: what becomes of values that contradict the lake. ``replace``: what it holds of a file goes.
     """
 
     lake: str | None
     device: str | None
     quarantine: Path | None
     clash: Literal["refuse", "quarantine"]
+    replace: bool = False
 
 
 def _take(
@@ -226,7 +245,10 @@ class _Store:
 
         now_us, places = time.time_ns() // 1000, self._places
         try:
-            done = result.to_lake(self._lake, ingested_us=now_us, device=places.device, clash=places.clash)
+            done = result.to_lake(
+                self._lake, ingested_us=now_us, device=places.device, clash=places.clash,
+                replace=places.replace,
+            )  # fmt: skip
         except AlreadyStoredError:
             self.again += 1
             return
@@ -237,6 +259,10 @@ class _Store:
         """What was stored, and what not."""
         version = f"{self._uri} (telemetry version {self.version})"
         lines = [f"stored {self.new:,} values in {version}" if self.new else f"nothing new for {version}"]
+        before = (
+            f"replaced what the lake held of {'this file' if files == 1 else 'these files'}; earlier versions"
+        )
+        lines += [f"{before} of the table keep it"] if self._places.replace else []
         lines += [f"{self.again} of {files} files were in the lake already"] if self.again else []
         lines += [f"{self.held:,} values were in the lake already"] if self.held else []
         lines += (

@@ -5,9 +5,23 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from aiotkit.cli.reading import (
+    Decimal,
+    Encoding,
+    Epoch,
+    NameColumn,
+    Shape,
+    SubjectColumn,
+    SubjectFrom,
+    Time,
+    TimeFormat,
+    UnitColumn,
+    ValueColumn,
+)
 
 if TYPE_CHECKING:
     from aiotkit.lab.proposal import Known, Proposal
@@ -17,7 +31,8 @@ _HELP = """Write a decision file to start from: commented, valid, and filled in 
 
 On a terminal a few questions are asked unless --yes is given or the flags answer them. Nothing is asked
 where no person listens. With --from signals, window and states are taken from what a file (a folder, or a
-pattern in quotes, where there are several) seems to hold; read them before you believe them.
+pattern in quotes, where there are several) seems to hold; read them before you believe them. How that file is
+read (--shape, --time, --decimal, --name-column, …) is said as for ingest; --subject is what is decided about.
 
 \b
 Examples:
@@ -48,11 +63,17 @@ def command(
     data: Annotated[
         str | None, typer.Option("--from", "--data", help="Take signals from what this file seems to hold.")
     ] = None,
-    encoding: Annotated[str | None, typer.Option(help="Of a text file that is not UTF-8.")] = None,
-    subject_from: Annotated[
-        Literal["filename", "folder"] | None,
-        typer.Option(help="With --from: what of a file's place names the subject."),
-    ] = None,
+    encoding: Encoding = None,
+    subject_column: SubjectColumn = None,
+    subject_from: SubjectFrom = None,
+    shape: Shape = None,
+    time: Time = None,
+    time_format: TimeFormat = None,
+    epoch: Epoch = None,
+    name_column: NameColumn = None,
+    value_column: ValueColumn = None,
+    unit_column: UnitColumn = None,
+    decimal: Decimal = None,
     zone: Annotated[
         str | None, typer.Option(help="Time zone of the site, and of times without offset; default UTC.")
     ] = None,
@@ -77,7 +98,12 @@ def command(
         "subject": subject, "question": question, "states": _list(states), "actions": _list(actions),
         "cost_act": cost_act, "cost_miss": cost_miss, "horizon_s": horizon_s,
     }  # fmt: skip
-    proposal = _look(data, Known(encoding=encoding, zone=zone, subject_from=subject_from))
+    known = Known(
+        encoding=encoding, zone=zone, subject_column=subject_column, subject_from=subject_from, shape=shape,
+        time=time, time_format=time_format, epoch=epoch, name_column=name_column, value_column=value_column,
+        unit_column=unit_column, decimal=decimal,
+    )  # fmt: skip
+    proposal = _look(data, known)
     signals = dict(_signal(text) for text in signal or ())
     start = _draft(name, proposal, signals, {})
     if not yes and not as_json and sys.stdin.isatty():
@@ -199,6 +225,14 @@ def _with_costs(draft: Draft, given: list[str], two: dict[str, float | None], *,
     return replace(draft, costs=costs)
 
 
+def _doubts(proposal: Proposal, draft: Draft) -> tuple[str, ...]:
+    """What only a person can settle, with the state that was taken for the uneventful one."""
+    from aiotkit.lab.start import taken_for_uneventful
+
+    doubt = taken_for_uneventful(proposal.labels, draft.states)
+    return (*proposal.doubts, *([] if doubt is None else [doubt]))
+
+
 def _write(path: Path, draft: Draft, proposal: Proposal | None, as_json: bool) -> None:
     from aiotkit.cli.output import say
     from aiotkit.lab.proposal import whole_way
@@ -207,7 +241,7 @@ def _write(path: Path, draft: Draft, proposal: Proposal | None, as_json: bool) -
     text = write_draft(draft)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
-    lines = [f"wrote {path}"]
+    lines, doubts = [f"wrote {path}"], () if proposal is None else _doubts(proposal, draft)
     if draft.guessed:
         lines.append(
             "its costs are partly MADE UP: edit them before you believe any money (--cost-act, --cost-miss)"
@@ -215,12 +249,12 @@ def _write(path: Path, draft: Draft, proposal: Proposal | None, as_json: bool) -
     if proposal is not None:
         field, limit = first_rule(draft.signals)
         lines.append(f"its rule: {draft.actions[-1]} when {field} > {limit.value:.9g} ({limit.why})")
-        lines += [f"not known: {doubt}" for doubt in proposal.doubts]
+        lines += [f"not known: {doubt}" for doubt in doubts]
     way = whole_way if proposal is None else proposal.commands
     commands = [f"aiotkit decision {verb} {shlex.quote(str(path))}" for verb in ("check", "explain")]
     commands += way(path, draft.states[-1])
     lines += [f"{'next:' if i == 0 else '':<5} {command}" for i, command in enumerate(commands)]
     lines += ["(… stands for what only you know)"] if any("…" in c for c in commands) else []
     data: dict[str, Any] = {"written": path, "id": draft.id, "costs_made_up": draft.guessed}
-    data |= {"doubts": [] if proposal is None else list(proposal.doubts), "commands": commands}
+    data |= {"doubts": list(doubts), "commands": commands}
     say(data, "\n".join(lines), as_json)

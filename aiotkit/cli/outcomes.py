@@ -25,7 +25,8 @@ Forms (found by themselves where they can be):
 
 Rows with an unknown subject, source or state, said before it was so, or doubled, are rejected with their
 reason. A subject is known when telemetry of it is in the lake, or a device watched it. Exit code 1 when a row
-was rejected (one that is in the lake already does not count).
+was rejected (one that is in the lake already does not count). A file that the lake holds, read with other
+options, is refused (exit code 2): --replace puts this reading in the place of the earlier one.
 
 \b
 Examples:
@@ -75,7 +76,7 @@ def import_(
     ] = None,
     zone: Annotated[str | None, typer.Option(help="Zone of times without offset; never guessed.")] = None,
     ambiguous: Annotated[
-        Literal["quarantine", "first", "second"],
+        Literal["quarantine", "infer-order", "first", "second"],
         typer.Option(help="What becomes of times in an hour that occurs twice."),
     ] = "quarantine",
     time_format: Annotated[
@@ -85,6 +86,12 @@ def import_(
         Literal["s", "ms", "us", "ns"] | None, typer.Option(help="Unit of times in numbers.")
     ] = None,
     encoding: Annotated[str | None, typer.Option(help="Of text that is not UTF-8, such as cp1252.")] = None,
+    replacing: Annotated[
+        bool,
+        typer.Option(
+            "--replace", help="Put them in the place of what the lake holds of this file, read otherwise."
+        ),
+    ] = False,
     rejected: Annotated[Path | None, typer.Option(help="Write rejected rows to this CSV.")] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -101,16 +108,17 @@ def import_(
         every_s=every_s, covers_s=covers_s, encoding=encoding,
         clock=Clock(zone, ambiguous, time_format, epoch, hint=wanted.site.time_zone),
     )  # fmt: skip
-    _bring(lake, file, wanted, told, _Saying(subject_from, rejected, as_json))
+    _bring(lake, file, wanted, told, _Saying(subject_from, rejected, as_json, replacing))
 
 
 @dataclass(frozen=True, slots=True)
 class _Saying:
-    """How files name subjects, and where what became of rows is told."""
+    """How files name subjects, where what became of rows is told, and what becomes of earlier readings."""
 
     subject_from: Literal["filename", "folder"] | None
     rejected: Path | None
     as_json: bool
+    replacing: bool
 
 
 def _bring(lake: str, given: list[str], decision: Decision, told: Told, saying: _Saying) -> None:
@@ -132,9 +140,13 @@ def _bring(lake: str, given: list[str], decision: Decision, told: Told, saying: 
     for path in files:
         mine = told
         if saying.subject_from is not None:
-            mine = replace(told, subject=subject_of(path, saying.subject_from))
+            whose = subject_of(path, saying.subject_from)
+            mine = replace(told, subject=whose, whose=whose)
         try:
-            found = import_outcomes(place, path, decision, imported_us=time.time_ns() // 1000, told=mine)
+            found = import_outcomes(
+                place, path, decision, imported_us=time.time_ns() // 1000, told=mine,
+                replacing=saying.replacing,
+            )  # fmt: skip
         except EmptyFileError:
             if len(files) == 1:
                 raise
@@ -151,6 +163,7 @@ def _bring(lake: str, given: list[str], decision: Decision, told: Told, saying: 
         states = {str(k): int(v) for k, v in found.accepted["state"].value_counts().items()}
         lines += [f"  {count:>8,}  reports of '{state}'" for state, count in states.items()]
         lines += [f"  note: {note}" for note in found.notes]
+        lines += ["  replaced what the lake held of it; earlier versions keep it"] * saying.replacing
         bad.append(found.rejected.assign(file=str(path)))
         said.append(
             {"file": path, "form": found.form, "rows_in": found.rows_in, "accepted": len(found.accepted),

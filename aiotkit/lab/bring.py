@@ -83,7 +83,9 @@ def _one(path: Path, decision: Decision, options: Options, names: Names, now_us:
         name = {folded(name): name for name in decision.signals}.get(folded(stem(path)))
         options = replace(options, only=(name,)) if name is not None else options
     try:
-        return ingest(raw, decision, options, now_us=now_us)
+        found = ingest(raw, decision, options, now_us=now_us)
+        whose = options.subject if names.subject is not None else None
+        return replace(found, reading=replace(found.reading, whose=whose or ""))
     except DataError as error:
         if path.name in error.what:
             raise

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -16,15 +16,19 @@ from numpy.typing import NDArray
 from aiotkit.core.errors import DataError
 from aiotkit.core.features import RESERVED
 from aiotkit.lab.instants import Clock, Instants, parse_instants
-from aiotkit.lab.layout import BOTH, NAME_NAMES, UNIT_NAMES, VALUE_NAMES, bare, header_unit
+from aiotkit.lab.layout import BOTH, bare, header_unit
+from aiotkit.lab.long import Long
 from aiotkit.lab.units import EVERYDAY, unit_problem
 
 Role = Literal[
     "time", "subject", "signal", "label", "counter", "constant", "sparse", "empty", "words", "choice", "name",
-    "value", "unit", "sample",
+    "value", "unit", "quality", "sample",
 ]  # fmt: skip
 #: below this share of rows with a value a column is sparse
 SPARSE = 0.005
+_SWITCH = "two different numbers: a label, or a switch"
+#: how the reason begins why a column of two numbers is a signal
+SWITCHES = "a switch among other signals,"
 #: how times are written that are not ISO 8601, the likelier first
 _FORMATS = (
     "%d.%m.%Y %H:%M:%S", "%d.%m.%Y %H:%M", "%d.%m.%Y %H:%M:%S.%f", "%d.%m.%Y", "%Y/%m/%d %H:%M:%S",
@@ -39,7 +43,7 @@ _NAME_FORMATS = (
 )  # fmt: skip
 #: words in a column's name -> units it may have, the likelier first, with the range that fits (None: any)
 _HINTS: tuple[tuple[str, tuple[tuple[str, tuple[float, float] | None], ...]], ...] = (
-    (r"temp|°c|_c$|celsius", (("Cel", (-60, 160)), ("[degF]", (-80, 500)), ("K", (200, 1500)))),
+    (r"temp|°c|_c$|celsius", (("Cel", (-273, 2000)), ("[degF]", (-80, 500)), ("K", (200, 1500)))),
     (r"hum|rh$", (("%", (0, 100)),)),
     (r"press|bar$", (("bar", (-1, 700)), ("kPa", (0, 1e5)), ("Pa", (0, 1e8)))),
     (r"vib|velocity", (("mm/s", (-200, 200)),)),
@@ -57,6 +61,12 @@ _HINTS: tuple[tuple[str, tuple[tuple[str, tuple[float, float] | None], ...]], ..
     (r"count|number|^n_|volume", (("1", None),)),
 )
 LABELS = r"fail|fault|label|target|class|anomal|state|status|defect|broken|outcome"
+
+#: what else a column of two numbers may be called that is a verdict, and no sensor
+_VERDICTS = (
+    r"ausfall|st(?:ö|oe|o)rung|fehler|defekt|panne|schaden|"
+    r"(?:^|_)(?:bad|good|ok|healthy|normal|alarm|error|trip|broke)(?:$|_)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,15 +93,15 @@ class TimeFound:
     others: tuple[str, ...] = ()
 
 
-def find_time(frame: pd.DataFrame) -> TimeFound:
-    """The likeliest time; of two columns ``date`` and ``time`` both, joined."""
+def find_time(frame: pd.DataFrame, clock: Clock | None = None) -> TimeFound:
+    """The likeliest time; of two columns ``date`` and ``time`` both, joined. ``clock``: how to read."""
     best = TimeFound()
     for column in map(str, frame.columns):
         hint = bool(re.search(r"time|date|(?:^|_)ts$|^at$|stamp|datum|zeit", column.lower()))
         number = not typed(frame[column]) and not hint and _share_of_numbers(frame[column]) > 0.5
         if number and not _epoch_like(frame[column]):
             continue  # a number is a time only where its name says so, or as nothing else is so large
-        best = _better(best, column, frame[column], 0.98 if hint else 0.8)
+        best = _better(best, column, frame[column], 0.98 if hint else 0.8, clock)
     hours = _hours_beside(frame, best.guess)
     if hours is not None and best.guess is not None:
         joined = (
@@ -99,13 +109,13 @@ def find_time(frame: pd.DataFrame) -> TimeFound:
             + " "
             + frame[hours].astype(str)
         )
-        both = _better(TimeFound(), f"{best.guess.column}{BOTH}{hours}", joined, 0.97)
+        both = _better(TimeFound(), f"{best.guess.column}{BOTH}{hours}", joined, 0.97, clock)
         return both if both.guess is not None else best
     return best
 
 
-def _better(best: TimeFound, column: str, values: pd.Series, weight: float) -> TimeFound:
-    found, naive, time_format, others = _as_time(values)
+def _better(best: TimeFound, column: str, values: pd.Series, weight: float, clock: Clock | None) -> TimeFound:
+    found, naive, time_format, others = as_time(values, clock)
     if found is None:
         return best
     share = float(found.good.mean())
@@ -149,8 +159,19 @@ def _share_of_numbers(column: pd.Series) -> float:
     return float(pd.to_numeric(column, errors="coerce").notna().mean())
 
 
-def _as_time(column: pd.Series) -> tuple[Instants | None, bool, str | None, tuple[str, ...]]:
-    """Instants, whether they lack a zone, and the format, if any, with others that read as many rows."""
+def as_time(
+    column: pd.Series, clock: Clock | None = None
+) -> tuple[Instants | None, bool, str | None, tuple[str, ...]]:
+    """Instants, whether they lack a zone, and the format, if any, with others that read as many rows.
+
+    ``clock``: how times are written, where that is told.
+    """
+    if clock is not None and (clock.time_format is not None or clock.epoch is not None):
+        try:
+            found = parse_instants(column, clock)
+        except DataError:
+            return None, False, None, ()
+        return found, found.local, None, ()
     try:
         return parse_instants(column, Clock()), False, None, ()
     except DataError as error:
@@ -220,20 +241,55 @@ def with_points(frame: pd.DataFrame) -> pd.DataFrame:
     return out
 
 
-def guess_columns(
-    frame: pd.DataFrame, time: Guess | None, subject: Guess | None, instants: Instants | None
-) -> Iterator[Guess]:
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What of a table is known before single columns are looked at.
+
+    ``units``: what a line below the header says. ``quality``: the column that says whether a row is good.
+    """
+
+    time: TimeFound = field(default_factory=TimeFound)
+    subject: Guess | None = None
+    long: Long | None = None
+    quality: str | None = None
+    units: Mapping[str, str] = field(default_factory=dict)
+
+    def roles(self) -> dict[str, Guess]:
+        """Guesses of columns that are known."""
+        known = [g for g in (self.time.guess, self.subject) if g is not None]
+        if self.long is not None:
+            known.append(Guess(self.long.name, "name", f"names of signals: {self.long.why}", 0.8))
+            known.append(Guess(self.long.value, "value", "numbers beside a column of names", 0.8))
+            known += [Guess(self.long.unit, "unit", "units beside values", 0.8)] if self.long.unit else []
+        if self.quality is not None:
+            why = "says whether a row is good: rows that are not are not taken"
+            known.append(Guess(self.quality, "quality", why, 0.9))
+        return {g.column: g for g in known}
+
+
+def guess_columns(frame: pd.DataFrame, found: Found) -> Iterator[Guess]:
     """What each column probably is, in order; a time of two columns comes first."""
+    time = found.time.guess
     parts = [] if time is None or time.column in frame.columns else time.column.split(BOTH)
     if parts and time is not None:
         yield time
-    for column in map(str, frame.columns):
-        known = next((g for g in (time, subject) if g is not None and g.column == column), None)
-        if column not in parts:
-            yield known or _guess(frame, column, subject, instants)
+    known = found.roles()
+    guesses = [known.get(c) or _guess(frame, c, found) for c in map(str, frame.columns) if c not in parts]
+    others = any(g.role == "signal" for g in guesses)
+    for g in guesses:
+        says = re.search(_VERDICTS, g.column.lower()) is not None
+        yield _as_signal(frame, g) if others and g.why == _SWITCH and not says else g
 
 
-def _guess(frame: pd.DataFrame, column: str, subject: Guess | None, instants: Instants | None) -> Guess:
+def _as_signal(frame: pd.DataFrame, guess: Guess) -> Guess:
+    """A switch among other signals as one of them: as a label it would be lost."""
+    values = as_numbers(frame[guess.column])
+    assert values is not None
+    why = f"{SWITCHES} values {values.min():g} and {values.max():g}"
+    return Guess(guess.column, "signal", why, 0.5, "1", float(values.min()), float(values.max()))
+
+
+def _guess(frame: pd.DataFrame, column: str, found: Found) -> Guess:
     raw, lowered = frame[column], column.lower()
     there, distinct = int(raw.notna().sum()), int(raw.nunique())
     if not there:
@@ -249,23 +305,16 @@ def _guess(frame: pd.DataFrame, column: str, subject: Guess | None, instants: In
     values = as_numbers(raw)
     if values is None:
         return _of_words(frame, column, distinct)
-    if lowered in VALUE_NAMES and any(c.lower() in NAME_NAMES for c in map(str, frame.columns)):
-        return Guess(column, "value", "numbers beside a column of names", 0.8)
-    if distinct == 2 and lowered not in VALUE_NAMES:
-        return Guess(column, "label", "two different numbers: a label, or a switch", 0.4)
-    if _is_counter(frame, values, subject, instants):
+    if distinct == 2:
+        return Guess(column, "label", _SWITCH, 0.4)
+    if _is_counter(frame, values, found.subject, found.time.instants):
         return Guess(column, "counter", "never falls within a subject: it carries the date along", 0.8)
-    unit, sure, why = unit_of(column, float(values.min()), float(values.max()))
+    unit, sure, why = unit_of(column, float(values.min()), float(values.max()), found.units.get(column))
     low, high = span_of(values.to_numpy(dtype=float))
     return Guess(column, "signal", why, sure, unit, low, high)
 
 
 def _of_words(frame: pd.DataFrame, column: str, distinct: int) -> Guess:
-    lowered = column.lower()
-    if lowered in NAME_NAMES:
-        return Guess(column, "name", f"{distinct} different words and its name says so", 0.8)
-    if lowered in UNIT_NAMES:
-        return Guess(column, "unit", f"{distinct} different words and its name says so", 0.8)
     if 2 <= distinct <= 12 and float(frame[column].notna().mean()) >= 0.5:
         return Guess(column, "choice", f"{distinct} different words: perhaps a condition of operation", 0.5)
     return Guess(column, "words", f"{distinct} different words", 0.6)
@@ -281,13 +330,13 @@ def _is_counter(
     return len(steps) >= 20 and bool((steps >= 0).all()) and float((steps > 0).mean()) > 0.5
 
 
-def unit_of(name: str, low: float, high: float) -> tuple[str, float, str]:
-    """The likeliest unit of a column, how sure, and why.
+def unit_of(name: str, low: float, high: float, below: str | None = None) -> tuple[str, float, str]:
+    """The likeliest unit of a column, how sure, and why; ``below``: what a line below the header says.
 
     >>> unit_of("Temperatur °C", 20, 80)[:2], unit_of("vib_mm_s", 0, 9)[:2], unit_of("temp", 20, 80)[:2]
     (('Cel', 0.95), ('mm/s', 0.9), ('Cel', 0.5))
     """
-    seen, said = f"values {low:g} to {high:g}", header_unit(name)
+    seen, said = f"values {low:g} to {high:g}", below or header_unit(name)
     if said is not None:
         return said, 0.95, f"its header says so, {seen}"
     written = _written_units(name)
@@ -308,7 +357,9 @@ def unit_of(name: str, low: float, high: float) -> tuple[str, float, str]:
             if span is None or (span[0] <= low and high <= span[1]):
                 others = [u for u, s in units if u != unit and (s is None or (s[0] <= low and high <= s[1]))]
                 rivals = f"; could be {', '.join(others)}" if others else ""
-                return unit, 0.5 if others else 0.6, f"its name says '{hit[0]}', {seen}{rivals}"
+                usual = unit != "Cel" or (low >= -60 and high <= 160)
+                sure = (0.5 if others else 0.6) if usual else 0.4
+                return unit, sure, f"its name says '{hit[0]}', {seen}{rivals}"
     return "1", 0.1, f"no hint of a unit, {seen}"
 
 

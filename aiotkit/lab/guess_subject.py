@@ -3,36 +3,36 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 
 import numpy as np
 import pandas as pd
 
 from aiotkit.lab.guess import LABELS, Guess, TimeFound, as_numbers
 from aiotkit.lab.instants import Instants
-from aiotkit.lab.layout import BOTH, NAME_NAMES, UNIT_NAMES
+from aiotkit.lab.layout import BOTH, QUALITY_NAMES, called
+from aiotkit.lab.long import is_id
 from aiotkit.lab.pace import STEADY, pace_of
 
 #: two words that say yes and no
 _SWITCHES = ("true false", "yes no", "on off", "ja nein", "an aus", "ein aus", "y n", "j n", "t f", "1 0")
-_IDS = (
-    r"(?:^|_)(?:id|serial|machine|device|asset|unit|drive|pump|engine|vehicle|subject|host|server|rig)(?:$|_)"
-)
 
 
-def find_subject(frame: pd.DataFrame, time: TimeFound) -> Guess | None:
+def find_subject(frame: pd.DataFrame, time: TimeFound, besides: Collection[str] = ()) -> Guess | None:
     """The likeliest column that says whom a row is about; None where every row is about the same.
 
     A column that says yes or no never is one. Where all rows together are one steady series there are no
-    several subjects, unless they stand in blocks, one below the other.
+    several subjects, unless they stand in blocks, one below the other. ``besides``: columns of another
+    meaning.
     """
     best: Guess | None = None
     taken = set() if time.guess is None else {time.guess.column, *time.guess.column.split(BOTH)}
     steady = time.instants is not None and _one_series(time.instants)
     for place, column in enumerate(map(str, frame.columns)):
-        if column in taken or column.lower() in (*NAME_NAMES, *UNIT_NAMES):
+        if column in taken or column in besides or called([column], QUALITY_NAMES):
             continue
         distinct = int(frame[column].nunique())
-        hint = bool(re.search(_IDS, re.sub(r"[^a-z0-9]+", "_", column.lower())))
+        hint = is_id(column)
         if not 2 <= distinct <= len(frame) / 2 or is_switch(frame[column]):
             continue
         values = as_numbers(frame[column])

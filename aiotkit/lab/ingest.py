@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +20,10 @@ from aiotkit.core.decision import Context, Decision, Regular, Signal
 from aiotkit.core.errors import DataError
 from aiotkit.lab.instants import Instants, parse_instants
 from aiotkit.lab.layout import Layout, Options, conversions, folded, settle, subjects, time_column
+from aiotkit.lab.quality import poor, quality_column
 from aiotkit.lab.rates import Rate, judge_rates
 from aiotkit.lab.readers import Raw, read_raw
+from aiotkit.lab.readings import Reading
 from aiotkit.lab.stored import Clash, Stored, store
 from aiotkit.lab.units import Conversion, conversion
 from aiotkit.lab.values import EMPTY_WORDS, converted, numbers, words
@@ -86,16 +88,23 @@ class Ingested:
     """What is believed, and what is not.
 
     ``rows``: columns ``ROWS``, sorted by subject, name and time. ``quarantined``: columns
-    ``QUARANTINED``, in file order. ``digest``: of the file.
+    ``QUARANTINED``, in file order. ``digest``: of the file. ``reading``: how it was read.
     """
 
     rows: pd.DataFrame
     quarantined: pd.DataFrame
     report: IngestReport
     digest: str
+    reading: Reading = field(default_factory=Reading)
 
     def to_lake(
-        self, lake: Lake, *, ingested_us: int, device: str | None = None, clash: Clash = "refuse"
+        self,
+        lake: Lake,
+        *,
+        ingested_us: int,
+        device: str | None = None,
+        clash: Clash = "refuse",
+        replace: bool = False,
     ) -> Stored:
         """Append to a lake what it does not hold yet, and the quarantine.
 
@@ -105,12 +114,14 @@ class Ingested:
             device: which device measured it, if one did.
             clash: where the lake holds another value for an instant: ``refuse`` the whole, or keep the lake's
                 and ``quarantine`` these.
+            replace: in the place of what the lake holds of this file.
 
         Raises:
-            AlreadyStoredError: these names of these bytes are in the lake already.
-            ContradictionError: the lake holds another value for one of the instants; nothing was added.
+            AlreadyStoredError: these names of these bytes, read in this way, are in the lake already.
+            ContradictionError: the lake holds the file read otherwise, or another value for one of the
+                instants; nothing was added.
         """
-        return store(self, lake, ingested_us=ingested_us, device=device, clash=clash)
+        return store(self, lake, ingested_us=ingested_us, device=device, clash=clash, replace=replace)
 
 
 def ingest(
@@ -140,6 +151,7 @@ def ingest(
     convert = conversions(decision, options, layout.units)
     who = subjects(raw, layout)
     when = _plausible(_instants(raw, layout, who, decision, options), now_us)
+    when = _of_quality(when, raw, layout)
     pieces = list(_pieces(raw, layout, decision, options))
     judged = [_judge(piece, decision, convert, who, when, options) for piece in pieces]
     cells = pd.concat(judged, ignore_index=True) if judged else _nothing()
@@ -150,7 +162,30 @@ def ingest(
     used = {name: convert[name] for name in convert if layout.unit_column is None}
     used |= {p.name: p.convert for p in pieces if p.convert is not None}
     notes = (*raw.notes, *layout.notes, *when.notes, *_unit_notes(used))
-    return _split(cells, raw, rates, notes, out_of_order)
+    split = _split(cells, raw, rates, notes, out_of_order)
+    return replace(split, reading=_reading(layout, decision, options, used, local=when.local))
+
+
+def _reading(
+    layout: Layout, decision: Decision, options: Options, used: Mapping[str, Conversion], *, local: bool
+) -> Reading:
+    """How the file was read: what took effect, found or told."""
+    clock, how = (
+        options.clock,
+        {n: getattr(layout, n) for n in ("shape", "time", "subject", "subject_column")},
+    )
+    how |= {n: getattr(layout, n) for n in ("name_column", "value_column", "unit_column")}
+    how |= {n: getattr(options, n) for n in ("start", "every_s", "decimal", "encoding", "rate_tolerance")}
+    how |= {"time_format": clock.time_format, "epoch": clock.epoch}
+    how |= {"zone": clock.zone, "ambiguous": clock.ambiguous} if local else {}
+    columns = {n: list(c) if len(c) < 2 else [c[0], c[-1]] for n, c in layout.columns.items()}
+    columns |= {n: [c] for n, c in options.columns.items() if n not in columns}
+    specs = {**decision.signals, **decision.context}
+    of = {n: {"column": columns.get(n), "unit": used[n].source if n in used else None} for n in specs}
+    ranges = {n: list(s.range) for n, s in decision.signals.items()}
+    ranges |= {n: list(c.range) for n, c in decision.context.items() if c.range is not None}
+    given = {name: value for name, value in how.items() if value is not None}
+    return Reading(given, of, ranges, tuple(options.only))
 
 
 def _unit_notes(convert: Mapping[str, Conversion]) -> Iterator[str]:
@@ -209,6 +244,17 @@ def _plausible(when: Instants, now_us: int | None) -> Instants:
     said = "time after 2100" if latest == _END_US else "time more than a day in the future"
     reason = np.where(when.good & (when.at_us > latest), said, reason)
     return replace(when, reason=reason.astype(object))
+
+
+def _of_quality(when: Instants, raw: Raw, layout: Layout) -> Instants:
+    """Refuse rows that say themselves that they are not good."""
+    column = quality_column(raw.frame)
+    if column is None or column in {c for columns in layout.columns.values() for c in columns}:
+        return when
+    bad = poor(raw.frame[column]) & when.good
+    said = f"{column} says '" + raw.frame[column].astype(str).to_numpy(dtype=object) + "'"
+    note = f"quality: column '{column}'; {int(bad.sum()):,} rows are not good and were not taken"
+    return replace(when, reason=np.where(bad, said, when.reason).astype(object), notes=(*when.notes, note))
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,11 +27,15 @@ _OFFSET = r"(?:[Zz]|[+-]\d\d:?\d\d|[+-]\d\d)\s*$"
 
 @dataclass(frozen=True, slots=True)
 class Instants:
-    """µs UTC of each row (0 where ``reason`` says why there is none), and what was noticed."""
+    """µs UTC of each row (0 where ``reason`` says why there is none), and what was noticed.
+
+    ``local``: some times carried no offset, so that the zone mattered.
+    """
 
     at_us: NDArray[np.int64]
     reason: NDArray[np.object_]
     notes: tuple[str, ...] = ()
+    local: bool = False
 
     @property
     def good(self) -> NDArray[np.bool_]:
@@ -138,7 +142,7 @@ def _texts(text: pd.Series, clock: Clock, groups: NDArray[np.int64]) -> Instants
     local = _localized(stamps, bad | offset, reason, clock, groups)
     at_us = np.where(offset & ~bad, _us(stamps), local.at_us)
     mixed = ("some times carry an offset, others do not",) if bool((offset & ~bad).any()) else ()
-    return Instants(at_us, local.reason, (*local.notes, *mixed))
+    return Instants(at_us, local.reason, (*local.notes, *mixed), local.local)
 
 
 def _localized(
@@ -168,9 +172,15 @@ def _localized(
     at_us = np.where(reason == "", _us(chosen), 0)
     notes = [f"times without offset were read as {clock.zone}"]
     settled = int((twice & ~undecided).sum())
+    if undecided.any():
+        notes.append(
+            f"{int(undecided.sum())} rows in an hour that occurs twice were not taken: "
+            "--ambiguous infer-order tells them apart where rows stand in order, "
+            "first or second takes them all as one"
+        )
     if settled:
         notes.append(f"{settled} rows in an hour that occurs twice were settled by '{clock.ambiguous}'")
-    return Instants(at_us, reason, tuple(notes))
+    return Instants(at_us, reason, tuple(notes), local=True)
 
 
 def _in_zone(index: pd.DatetimeIndex, zone: str, *, summer: bool) -> NDArray[np.datetime64]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -21,9 +21,27 @@ TIME_NAMES = ("time", "timestamp", "at", "datetime", "date", "ts", "t", "time_ut
 _TIME_LIKE = r"time|date|stamp|datum|zeit"
 #: joins the names of two columns that hold date and time of day
 BOTH = "+"
-NAME_NAMES = ("name", "signal", "tag", "variable", "metric", "channel", "sensor", "point")
-VALUE_NAMES = ("value", "val", "reading", "measurement")
-UNIT_NAMES = ("unit", "units", "uom", "einheit", "unit_of_measure", "eu")
+#: what columns of long data are called, folded
+NAME_NAMES = (
+    "name", "signal", "tag", "variable", "metric", "channel", "sensor", "point", "parameter", "tagname",
+    "tagid", "signalname", "variablename", "metricname", "channelname", "sensorname", "pointname",
+    "parametername", "item", "itemid", "itemname", "nodeid", "datapoint", "messstelle", "messgrosse", "kanal",
+    "datenpunkt", "merkmal",
+)  # fmt: skip
+VALUE_NAMES = (
+    "value", "val", "reading", "measurement", "signalvalue", "tagvalue", "itemvalue", "sensorvalue",
+    "datavalue", "numericvalue", "valuenum", "valuedouble", "wert", "messwert", "pv",
+)  # fmt: skip
+UNIT_NAMES = ("unit", "units", "uom", "einheit", "unitofmeasure", "eu", "engunit", "engunits", "masseinheit")
+QUALITY_NAMES = (
+    "quality", "qc", "opcquality", "qualitycode", "qualityflag", "qualitat", "valuequality", "status",
+    "opcstatus", "statuscode", "qflag",
+)  # fmt: skip
+#: words in the names of columns that name machines
+IDS = (
+    r"(?:^|_)(?:id|serial|machine|device|asset|equip|equipment|unit|drive|pump|engine|vehicle|subject|host|server|"
+    r"rig|maschine|anlage|aggregat|gerat|geraet|pumpe)(?:$|_)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +112,12 @@ def settle(raw: Raw, decision: Decision, options: Options) -> Layout:
     notes = [f"shape: {shape}", f"time: {time or 'row number'}"]
     notes.append(f"subject: column '{subject_column}'" if subject_column else f"subject: '{subject}'")
     if shape == "long":
-        name = options.name_column or _called(raw, NAME_NAMES, "name column of long data", "name_column")
-        value = options.value_column or _called(raw, VALUE_NAMES, "value column of long data", "value_column")
+        held = options.name_column or _names_of(raw, decision, options)
+        name = held or _called(raw, NAME_NAMES, "name column of long data", "--name-column")
+        only = options.value_column or _values_of(raw, {time, subject_column, name})
+        value = only or _called(raw, VALUE_NAMES, "value column of long data", "--value-column")
         raw.column(name, "names of signals"), raw.column(value, "values")
-        units = options.unit_column or next((c for c in raw.frame.columns if c.lower() in UNIT_NAMES), None)
+        units = options.unit_column or next(iter(called(raw.frame.columns, UNIT_NAMES)), None)
         if units is not None:
             raw.column(units, "units of values")
             notes.append(f"units: column '{units}'")
@@ -108,7 +128,9 @@ def settle(raw: Raw, decision: Decision, options: Options) -> Layout:
     units_said = {
         name: unit
         for name, mine in columns.items()
-        if shape == "wide" and name not in options.units and (unit := header_unit(mine[0])) is not None
+        if shape == "wide"
+        and name not in options.units
+        and (unit := raw.units.get(mine[0]) or header_unit(mine[0]))
     }
     unused = [c for c in raw.frame.columns if c not in taken | {x for xs in columns.values() for x in xs}]
     if unused:
@@ -168,14 +190,53 @@ def _shape(raw: Raw, decision: Decision, options: Options) -> Shape:
     names = {n.lower() for n in (*decision.signals, *decision.context)} | {
         c.lower() for c in options.columns.values()
     }
-    if options.name_column or (
-        lowered & set(NAME_NAMES) and lowered & set(VALUE_NAMES) and not lowered & names
-    ):
+    if options.name_column or (not lowered & names and _is_long(raw, decision, options)):
         return "long"
     series = [c for c in raw.frame.columns if _sample_of(c)]
     if raw.headless:
         return "wide" if options.columns else "window"
     return "window" if len(series) >= 8 and not lowered & names else "wide"
+
+
+def called(columns: Iterable[str], names: Collection[str]) -> list[str]:
+    """Columns whose folded name is one of these.
+
+    >>> called(["Tag_Name", "Zeit"], NAME_NAMES)
+    ['Tag_Name']
+    """
+    return [c for c in map(str, columns) if folded(c) in names]
+
+
+def _is_long(raw: Raw, decision: Decision, options: Options) -> bool:
+    if called(raw.frame.columns, NAME_NAMES) and called(raw.frame.columns, VALUE_NAMES):
+        return True
+    name = _names_of(raw, decision, options)
+    return name is not None and _values_of(raw, {options.time, options.subject_column, name}) is not None
+
+
+def _names_of(raw: Raw, decision: Decision, options: Options) -> str | None:
+    """The column that holds most names of the decision, if any does."""
+    wanted = {folded(n) for n in (*decision.signals, *decision.context)}
+    wanted |= {folded(c) for c in options.columns.values()}
+    held = {
+        str(c): len(wanted & {folded(str(v)) for v in raw.frame[c].iloc[:50_000].dropna().unique()[:5000]})
+        for c in raw.frame.columns
+        if raw.frame[c].dtype.kind not in "Mfiub"
+    }
+    best = max(held, key=lambda c: held[c], default=None)
+    return best if best is not None and held[best] else None
+
+
+def _values_of(raw: Raw, taken: Collection[str | None]) -> str | None:
+    """The column of values: called so, or the only one of numbers."""
+    named = called(raw.frame.columns, VALUE_NAMES)
+    if named:
+        return named[0] if len(named) == 1 else None
+    few = raw.frame.iloc[:500]
+    columns = [c for c in map(str, few.columns) if c not in taken and few[c].dtype.kind not in "Mb"]
+    plain = {c: few[c].dropna().astype(str).str.replace(",", ".", regex=False) for c in columns}
+    found = [c for c, t in plain.items() if len(t) and pd.to_numeric(t, errors="coerce").notna().mean() > 0.5]
+    return found[0] if len(found) == 1 else None
 
 
 def _time(raw: Raw, options: Options) -> str | None:
@@ -220,7 +281,7 @@ def _subject(raw: Raw, decision: Decision, options: Options) -> tuple[str | None
 
 
 def _called(raw: Raw, names: Sequence[str], what: str, option: str) -> str:
-    found = [c for c in raw.frame.columns if c.lower() in names]
+    found = called(raw.frame.columns, names)
     if len(found) != 1:
         raise DataError(f"{raw.name}: {what}", expected=f"one of {', '.join(names)}", do=f"Give {option}.")
     return found[0]

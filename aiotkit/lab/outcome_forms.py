@@ -2,7 +2,8 @@
 
 - **reports**: a row a report: ``subject``, ``state``, ``at``, ``source`` (and more, see ``lab.outcomes``).
 - **column**: a row a moment, with a column that says how it was then: in the telemetry itself, or beside it.
-- **failures**: a row an event: which subject, and when; what it means is said once (``state``).
+- **failures**: a row an event: which subject, and when; what it means is said once (``state``), or by a label
+  column: then rows of the silent state, or of values that were not mapped, are no events.
 - **windows**: a row a span of time, from when to when it was so. CSV, or JSON ``{name: [[from, to]]}``.
 
 A state that lasts is reported as often as needed so that no decision misses it whose horizon reaches it.
@@ -13,7 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -28,9 +29,9 @@ from aiotkit.lab.readers import Raw
 Form = Literal["reports", "column", "failures", "windows"]
 #: columns of what the forms are read into; ``reason`` '' = fine so far
 READ = ["row", "subject", "state", "at_us", "reported_us", "source", "kind", "provenance", "note", "reason"]
-_STARTS = ("start", "begin", "from", "start_time", "started_at", "window_start", "valid_from", "onset")
-_ENDS = ("end", "stop", "to", "until", "end_time", "ended_at", "window_end", "valid_to")
-_EVENTS = ("failed_at", "failure_time", "failure_date", "failed", "event_time", "broke_at", "when")
+STARTS = ("start", "begin", "from", "start_time", "started_at", "window_start", "valid_from", "onset")
+ENDS = ("end", "stop", "to", "until", "end_time", "ended_at", "window_end", "valid_to")
+EVENTS = ("failed_at", "failure_time", "failure_date", "failed", "event_time", "broke_at", "when")
 _LABELS = r"label|fail|fault|state|status|target|class|anomal|defect|broken|outcome|condition"
 _NOTHING = frozenset({"", "nan", "na", "n/a", "null", "none", "-", "<na>", "nat", "?"})
 _MOST = 1_000_000
@@ -64,6 +65,17 @@ class Told:
     covers_s: float | None = None
     encoding: str | None = None
     clock: Clock = field(default_factory=Clock)
+    #: the subject that the file's place tells: files of equal bytes then are several
+    whose: str = ""
+
+
+def reading_of(told: Told) -> dict[str, Any]:
+    """The options that were given, as plain data."""
+    clock = {n: getattr(told.clock, n) for n in ("zone", "time_format", "epoch")}
+    clock |= {"ambiguous": told.clock.ambiguous} if told.clock.ambiguous != Clock().ambiguous else {}
+    plain = {n: getattr(told, n) for n in Told.__slots__ if n not in ("clock", "states", "whose", "entry")}
+    given = {**plain, **clock, "map": dict(told.states)}
+    return {name: value for name, value in given.items() if value not in (None, {})}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +94,7 @@ def read_form(raw: Raw, decision: Decision, told: Told) -> tuple[Form, Reading]:
         OutcomeError: the form cannot be told, or what it needs is missing.
         DataError: times cannot be read.
     """
-    _check(told, decision)
-    form = told.form or _form(raw, told)
+    form = told.form or form_of(raw, told)
     if form == "reports":
         empty = pd.DataFrame(columns=READ)
         return form, Reading(empty, pd.Series(dtype=object), ())
@@ -124,7 +135,8 @@ def one_of(names: Sequence[str]) -> str:
     return f"one of {shown}{more}" if len(names) > 1 else shown
 
 
-def _check(told: Told, decision: Decision) -> None:
+def check_told(told: Told, decision: Decision) -> None:
+    """Refuse a form or state that there is not (``OutcomeError``)."""
     if told.form is not None and told.form not in get_args(Form):
         raise OutcomeError(f"form '{told.form}'", expected=one_of(list(get_args(Form))))
     states = list(decision.states)
@@ -134,16 +146,17 @@ def _check(told: Told, decision: Decision) -> None:
             raise OutcomeError(f"unknown state '{state}'", expected=one_of(states), do=hint)
 
 
-def _form(raw: Raw, told: Told) -> Form:
+def form_of(raw: Raw, told: Told) -> Form:
+    """The form of a file by its columns and what was told; ``OutcomeError`` where it cannot be told."""
     lowered = {c.lower() for c in raw.frame.columns}
     reported = lowered & {"subject", "state", "at", "source"}
     if told.label is None and ({"state", "at"} <= reported or len(reported) == 3):
         return "reports"
-    if told.end is not None or (lowered & set(_STARTS) and lowered & set(_ENDS)):
+    if told.end is not None or (lowered & set(STARTS) and lowered & set(ENDS)):
         return "windows"
     if told.label is not None or (told.state is None and _labels(raw)):
         return "column"
-    if told.state is not None or lowered & set(_EVENTS):
+    if told.state is not None or lowered & set(EVENTS):
         return "failures"
     raise OutcomeError(
         f"{raw.name}: what do the rows say?",
@@ -155,7 +168,7 @@ def _form(raw: Raw, told: Told) -> Form:
 
 def _labels(raw: Raw) -> list[str]:
     named = [c for c in map(str, raw.frame.columns) if re.search(_LABELS, c.lower())]
-    return [c for c in named if c.lower() not in _EVENTS and raw.frame[c].nunique() <= 20]
+    return [c for c in named if c.lower() not in EVENTS and raw.frame[c].nunique() <= 20]
 
 
 def _column(raw: Raw, given: str | None, names: Sequence[str], what: str, option: str) -> str:
@@ -178,13 +191,23 @@ def _column(raw: Raw, given: str | None, names: Sequence[str], what: str, option
 def _subjects(raw: Raw, decision: Decision, told: Told) -> NDArray[np.object_]:
     if told.subject is not None and told.subject_column is None:
         return np.full(len(raw.frame), told.subject, dtype=object)
-    kind, plain = decision.subject, folded(decision.subject)
-    like = {folded(str(c)): str(c).lower() for c in raw.frame.columns}
-    names = [like[w] for w in (plain, "subject", f"{plain}id", "subjectid") if w in like] or [kind.lower()]
+    kind = decision.subject
+    names = subject_names(raw, decision) or [kind.lower()]
     column = _column(
         raw, told.subject_column, names, f"which {kind} it is (or --subject NAME)", "--subject-column"
     )
     return texts(raw.frame[column])
+
+
+def _series(raw: Raw, decision: Decision, told: Told) -> NDArray[np.int64]:
+    """Which subject each row is of, by number."""
+    return np.asarray(pd.factorize(_subjects(raw, decision, told))[0], dtype=np.int64)
+
+
+def subject_names(raw: Raw, decision: Decision) -> list[str]:
+    """Columns (in small letters) that are called as the decision's subject, or so."""
+    plain, like = folded(decision.subject), {folded(str(c)): str(c).lower() for c in raw.frame.columns}
+    return [like[w] for w in (plain, "subject", f"{plain}id", "subjectid") if w in like]
 
 
 def texts(column: pd.Series) -> NDArray[np.object_]:
@@ -318,18 +341,18 @@ def _times(
         at = start.at_us[0] + np.rint((raw.frame.index.to_numpy() - 1) * every * 1e6).astype(np.int64)
         note = f"row n was placed at {told.start} + (n − 1) × {every:g} s"
         return at, np.full(len(at), "", dtype=object), [note]
-    names = (*TIME_NAMES, *_EVENTS)
+    names = (*TIME_NAMES, *EVENTS)
     both = told.time if told.time is not None and BOTH in told.time else None
     column = both or _column(raw, told.time, names, "when it was", "--time")
-    found = parse_instants(time_column(raw, column), told.clock)
+    found = parse_instants(time_column(raw, column), told.clock, _series(raw, decision, told))
     reason = np.where(found.good, "", f"{column}: " + found.reason.astype(str)).astype(object)
     return found.at_us, reason, [f"time: column '{column}'", *found.notes]
 
 
 def _of_failures(raw: Raw, decision: Decision, told: Told) -> tuple[pd.DataFrame, list[str]]:
-    state = _state(raw, decision, told)
+    state, said = _kinds(raw, decision, told)
     if told.time is None:
-        found = [c for c in raw.frame.columns if str(c).lower() in _EVENTS]
+        found = [c for c in raw.frame.columns if str(c).lower() in EVENTS]
         told = replace(told, time=str(found[0])) if len(found) == 1 else told
     at, reason, notes = _times(raw, decision, told)
     dates = told.time is not None and bool(
@@ -344,8 +367,29 @@ def _of_failures(raw: Raw, decision: Decision, told: Told) -> tuple[pd.DataFrame
     never = np.char.find(reason.astype(str), "no time") >= 0
     if never.any():
         notes.append(f"{int(never.sum()):,} rows have no time: nothing happened, nothing is reported")
-    rows = rows.assign(at_us=at, reported_us=at, reason=reason)[~never]
-    return rows, [f"each row means '{state}'", *notes]
+    rows = rows.assign(at_us=at, reported_us=at, reason=_unknown(state, decision, reason))[~never]
+    silent = decision.outcome.silence or next(iter(decision.states))
+    return rows[~rows["state"].isin(["", silent])], [*said, *notes]
+
+
+def _kinds(raw: Raw, decision: Decision, told: Told) -> tuple[NDArray[np.object_], list[str]]:
+    """What each row of failures means: all the same, or what a label column says; '' = it is none."""
+    if told.label is None:
+        if told.states:
+            what = f"{raw.name}: --map says what values mean, and no column holds them"
+            raise OutcomeError(what, do="Give --label COLUMN too.")
+        one = _state(raw, decision, told)
+        return np.full(len(raw.frame), one, dtype=object), [f"each row means '{one}'"]
+    values = texts(raw.column(told.label, "label"))
+    state, notes = _states(values, decision, told)
+    if told.states:  # what was not mapped is no failure
+        state = np.array(["" if s[:1] == "?" else s for s in state], dtype=object)
+    silent = decision.outcome.silence or next(iter(decision.states))
+    none = pd.Series(values[np.isin(state.astype(str), ["", silent])], dtype=object).value_counts()
+    shown = ", ".join(f"'{v}'" for v in none.index[:8]) + (", …" if len(none) > 8 else "")
+    notes = [note for note in notes if "have no label" not in note]
+    notes += [f"{none.sum():,} of {len(values):,} rows are no failures: it says {shown}"] if len(none) else []
+    return state, [f"label: column '{told.label}'", *notes]
 
 
 def _state(raw: Raw, decision: Decision, told: Told) -> str:
@@ -355,16 +399,19 @@ def _state(raw: Raw, decision: Decision, told: Told) -> str:
     if len(others) == 1:
         return others[0]
     raise OutcomeError(
-        f"{raw.name}: which state does a row mean?", expected=one_of(others), do="Give --state STATE."
+        f"{raw.name}: which state does a row mean?",
+        expected=one_of(others),
+        do="Give --state STATE, or --label COLUMN (and --map VALUE=STATE).",
     )
 
 
 def _of_windows(raw: Raw, decision: Decision, told: Told) -> tuple[pd.DataFrame, list[str]]:
-    start = _column(raw, told.time, _STARTS, "when it began", "--time")
-    end = _column(raw, told.end, _ENDS, "when it ended", "--end")
-    first, last = (parse_instants(raw.frame[c], told.clock) for c in (start, end))
+    start = _column(raw, told.time, STARTS, "when it began", "--time")
+    end = _column(raw, told.end, ENDS, "when it ended", "--end")
+    series = _series(raw, decision, told)
+    first, last = (parse_instants(raw.frame[c], told.clock, series) for c in (start, end))
     notes = [f"from column '{start}' to '{end}'", *first.notes]
-    label = told.label or next((c for c in _labels(raw) if told.state is None), None)
+    label = told.label or (_kind_column(raw, decision, told, {start, end}) if told.state is None else None)
     if label is None:
         state = np.full(len(raw.frame), _state(raw, decision, told), dtype=object)
         notes.append(f"each row means '{state[0]}'" if len(state) else "")
@@ -379,6 +426,27 @@ def _of_windows(raw: Raw, decision: Decision, told: Told) -> tuple[pd.DataFrame,
     rows = rows.assign(at_us=first.at_us, reported_us=last.at_us, reason=_unknown(state, decision, reason))
     rows = rows[rows["state"] != ""]
     return _repeated(rows, round(decision.outcome.horizon_s * 1e6)), [n for n in notes if n]
+
+
+def _kind_column(raw: Raw, decision: Decision, told: Told, taken: set[str]) -> str | None:
+    """The column that says what windows were of: by its name, or because it holds names of states."""
+    if not len(raw.frame):
+        return None
+    known = {s.lower() for s in decision.states} | {_plain(v) for v in told.states}
+    for column in (c for c in map(str, raw.frame.columns) if c not in taken):
+        words = {v.lower() for v in texts(raw.frame[column])} - _NOTHING
+        if words and words <= known:
+            return column
+    named = [c for c in _labels(raw) if c not in taken]
+    if named or len(decision.states) == 2:
+        return named[0] if named else None
+    columns = [c for c in map(str, raw.frame.columns) if c not in taken]
+    raise OutcomeError(
+        f"{raw.name}: what was so in each window?",
+        expected=f"a column that holds {one_of(list(decision.states))}",
+        found=f"columns {', '.join(columns[:20])}",
+        do="Give --label COLUMN (and --map VALUE=STATE), or --state STATE for all of them.",
+    )
 
 
 def _repeated(rows: pd.DataFrame, horizon_us: int) -> pd.DataFrame:

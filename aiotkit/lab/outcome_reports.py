@@ -15,7 +15,8 @@ from aiotkit.core.errors import OutcomeError, did_you_mean
 from aiotkit.lab.instants import parse_instants
 from aiotkit.lab.labels import INSPECTION
 from aiotkit.lab.outcome_files import read_told
-from aiotkit.lab.outcome_forms import Reading, Told, one_of, read_form, source_of
+from aiotkit.lab.outcome_forms import Reading, Told, check_told, one_of, read_form, source_of
+from aiotkit.lab.outcome_guess import settle
 from aiotkit.lab.readers import Raw
 
 ALREADY = "in the lake already"
@@ -23,7 +24,7 @@ KINDS = ("report", INSPECTION)
 NEEDED = ("subject", "state", "at")
 OPTIONAL = ("source", "reported_at", "reliability", "kind", "provenance", "note")
 OUTCOMES = ["subject", "state", "at_us", "reported_us", "source", "reliability", "kind", "provenance", "note"]
-_SAME = ["subject", "state", "at_us", "source", "kind"]
+SAME = ["subject", "state", "at_us", "source", "kind"]
 _REJECTED = ["row", "reason", "content"]
 _NEVER = 1 << 62
 #: first and last instant of a subject's telemetry, µs UTC
@@ -47,7 +48,7 @@ class Imported:
 
 
 def read_outcomes(
-    source: str | Path | pd.DataFrame,
+    source: str | Path | pd.DataFrame | Raw,
     decision: Decision,
     told: Told | None = None,
     *,
@@ -71,13 +72,15 @@ def read_outcomes(
     told = told or Told()
     told = replace(told, clock=replace(told.clock, hint=decision.site.time_zone))
     raw = read_told(source, told)
+    check_told(told, decision)
+    told, settled = settle(raw, decision, told, known)
     form, reading = read_form(raw, decision, told)
     if form == "reports":
         rows, notes = _read(raw, decision, told)
     else:
         rows, notes = _prepared(reading, decision), reading.notes
     _check(rows, decision, known, _NEVER if now_us is None else now_us)
-    _mark_doubles(rows, pd.DataFrame(columns=_SAME) if stored is None else stored)
+    _mark_doubles(rows, pd.DataFrame(columns=SAME) if stored is None else stored)
     good = rows["reason"] == ""
     lines = pd.DataFrame([(m.row, m.reason, m.content) for m in raw.malformed], columns=_REJECTED)
     rejected = rows.loc[~good, _REJECTED].drop_duplicates()  # a span is many reports, and one row
@@ -87,7 +90,7 @@ def read_outcomes(
         raw.name,
         accepted,
         rejected.sort_values("row", ignore_index=True),
-        (*raw.notes, *notes, *_outside(accepted, known, decision)),
+        (*raw.notes, *settled, *notes, *_outside(accepted, known, decision)),
         len(raw.frame) + len(raw.malformed),
         raw.digest,
         form,
@@ -135,10 +138,11 @@ def _read(raw: Raw, decision: Decision, told: Told) -> tuple[pd.DataFrame, tuple
     for name in ("subject", "state", "source", "kind", "provenance", "note"):
         rows[name] = _text(raw, name)
     rows["kind"] = rows["kind"].where(rows["kind"] != "", "report")
-    at = parse_instants(raw.frame["at"], clock)
+    series = pd.factorize(rows["subject"])[0].astype(np.int64)
+    at = parse_instants(raw.frame["at"], clock, series)
     rows["at_us"], rows["reason"] = at.at_us, np.where(at.good, "", "at: " + at.reason.astype(str))
     if "reported_at" in raw.frame.columns:
-        said = parse_instants(raw.frame["reported_at"], clock)
+        said = parse_instants(raw.frame["reported_at"], clock, series)
         rows["reported_us"] = said.at_us
         rows.loc[(rows["reason"] == "") & ~said.good, "reason"] = "reported_at: not a time"
     else:
@@ -222,9 +226,9 @@ def _check(
 
 def _mark_doubles(rows: pd.DataFrame, stored: pd.DataFrame) -> None:
     good = rows[rows["reason"] == ""]
-    again = good.duplicated(_SAME, keep="first")
+    again = good.duplicated(SAME, keep="first")
     rows.loc[again[again].index, "reason"] = "duplicate of an earlier row"
     good = rows[rows["reason"] == ""]
-    held = set(stored[_SAME].itertuples(index=False, name=None))
-    here = [key in held for key in good[_SAME].itertuples(index=False, name=None)]
+    held = set(stored[SAME].itertuples(index=False, name=None))
+    here = [key in held for key in good[SAME].itertuples(index=False, name=None)]
     rows.loc[good.index[here], "reason"] = ALREADY

@@ -17,8 +17,11 @@ from aiotkit.core.decision import Decision
 from aiotkit.core.errors import OutcomeError
 from aiotkit.lab.instants import Clock
 from aiotkit.lab.labels import KEY, label
-from aiotkit.lab.outcome_forms import Told
-from aiotkit.lab.outcome_reports import ALREADY, OUTCOMES, Imported, Span, read_outcomes
+from aiotkit.lab.outcome_files import read_told
+from aiotkit.lab.outcome_forms import Told, reading_of
+from aiotkit.lab.outcome_reports import ALREADY, OUTCOMES, SAME, Imported, Span, read_outcomes
+from aiotkit.lab.readers import FRAME, Raw
+from aiotkit.lab.readings import otherwise, quoted, remember, remembered
 
 if TYPE_CHECKING:
     from aiotkit.lake.lake import Lake
@@ -32,6 +35,7 @@ def import_outcomes(
     imported_us: int,
     clock: Clock | None = None,
     told: Told | None = None,
+    replacing: bool = False,
 ) -> Imported:
     """Bring reports into the lake, from any form of ``lab.outcome_forms``.
 
@@ -48,8 +52,10 @@ def import_outcomes(
         imported_us: now, µs UTC.
         clock: how times without offset are to be read (default: as ``told`` says).
         told: what form it has and what its columns mean.
+        replacing: in the place of what the lake holds of this file.
 
     Raises:
+        ContradictionError: the lake holds other reports of this file, read with other options.
         OutcomeError: a column is missing, the form cannot be told, or the lake knows no subject.
         DataError: the file cannot be read, or its times have no zone.
     """
@@ -60,16 +66,47 @@ def import_outcomes(
             do="Bring in telemetry (aiotkit ingest … --lake), or say which device watches which subject.",
         )
     told = told or Told()
-    found = read_outcomes(
-        source,
-        decision,
-        told if clock is None else replace(told, clock=clock),
-        known=known,
-        now_us=imported_us,
-        stored=reports_of(lake),
-    )
-    _store(lake, found, found.digest, imported_us)
+    told = told if clock is None else replace(told, clock=clock)
+    raw, held = read_told(source, told), reports_of(lake)
+    part = f"{raw.digest} for {decision.id}" + "".join(f" {p}" for p in (told.entry, told.whose) if p)
+    mine = _of_file(held, raw.digest, part, decision)
+    others = held.drop(index=mine.index) if replacing else held
+    found = read_outcomes(raw, decision, told, known=known, now_us=imported_us, stored=others)
+    how = reading_of(told)
+    if len(mine) and not replacing:
+        again = read_outcomes(raw, decision, told, known=known, now_us=imported_us)
+        _refuse_otherwise(lake, (raw, part, how), mine, again.accepted)
+    if raw.name != FRAME and (len(found.accepted) or replacing):
+        remember(lake, "outcomes", raw.digest, {"part": part, "how": how})
+    instead = None if not replacing else sql_of(raw.digest, part, decision)
+    _store(lake, found, (found.digest, part), imported_us, instead)
     return found
+
+
+def _of_file(held: pd.DataFrame, digest: str, part: str, decision: Decision) -> pd.DataFrame:
+    """What a lake holds of a file (of lakes from before parts were written too)."""
+    said = held["provenance"].fillna("")
+    before = said.str.endswith(digest) & held["state"].isin(list(decision.states))
+    return held[said.str.endswith(part) | before]
+
+
+def sql_of(digest: str, part: str, decision: Decision) -> str:
+    """The same rows as SQL."""
+    states = ", ".join(map(quoted, decision.states))
+    before = f"provenance LIKE {quoted('%' + digest)} AND state IN ({states})"
+    return f"provenance LIKE {quoted('%' + part)} OR ({before})"
+
+
+def _refuse_otherwise(
+    lake: Lake, this: tuple[Raw, str, dict[str, Any]], mine: pd.DataFrame, now: pd.DataFrame
+) -> None:
+    """Refuse a file of which the lake holds reports that it does not make when read in this way."""
+    raw, part, how = this
+    entries = [e for e in remembered(lake, "outcomes", raw.digest) if e["part"] == part]
+    was = entries[-1]["how"] if entries else None
+    held, made = (set(one[SAME].itertuples(index=False, name=None)) for one in (mine, now))
+    if was != how and held - made:
+        raise otherwise(raw.name, was, how)
 
 
 def known_subjects(lake: Lake) -> dict[str, Span | None]:
@@ -102,8 +139,11 @@ def _us(stamps: pd.Series) -> Any:
     return pd.to_datetime(stamps, utc=True).to_numpy(dtype="datetime64[us]").astype(np.int64)
 
 
-def _store(lake: Lake, found: Imported, digest: str, imported_us: int) -> None:
+def _store(lake: Lake, found: Imported, file: tuple[str, str], imported_us: int, instead: str | None) -> None:
+    """Append quarantine and reports; ``instead``: in the place of the rows that this SQL names."""
     import pyarrow as pa
+
+    digest, part = file
 
     instant = pa.timestamp("us", tz="UTC")
     bad, good = found.rejected, found.accepted
@@ -120,16 +160,19 @@ def _store(lake: Lake, found: Imported, digest: str, imported_us: int) -> None:
         }
         if lake.watermark(f"outcomes/{digest}", table="quarantine") is None:
             lake.append("quarantine", pa.table(columns), transactions={f"outcomes/{digest}": 1})
-    if len(good):
+    if len(good) or instead is not None:
         columns = {n: pa.array(good[n], pa.string()) for n in ("subject", "state", "source", "kind")}
         columns["note"] = pa.array(good["note"].where(good["note"] != "", None), pa.string())
-        columns["provenance"] = pa.array(
-            good["provenance"].where(good["provenance"] != "", source), pa.string()
-        )
+        this = f"outcomes {found.source} {part}"
+        named = good["provenance"] if found.source == FRAME else good["provenance"] + f"; {this}"
+        columns["provenance"] = pa.array(named.where(good["provenance"] != "", this), pa.string())
         columns["reliability"] = pa.array(good["reliability"], pa.float64())
         for name, column in (("at", "at_us"), ("reported_at", "reported_us")):
             columns[name] = pa.array(good[column].to_numpy(dtype=np.int64), pa.int64()).cast(instant)
-        lake.append("outcomes", pa.table(columns))
+        if instead is None:
+            lake.append("outcomes", pa.table(columns))
+        else:
+            lake.replace("outcomes", pa.table(columns), instead)
 
 
 def resolve(lake: Lake, decision: Decision, as_of_us: int, *, write: bool = False) -> pd.DataFrame:

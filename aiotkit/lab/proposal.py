@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from aiotkit.lab.files import SubjectFrom
 from aiotkit.lab.guess import Guess, Role
+from aiotkit.lab.instants import Ambiguous, Clock, Epoch
+from aiotkit.lab.layout import Shape, folded
 from aiotkit.lab.pace import SNAPSHOT_S, Pace
 from aiotkit.lab.template import ContextDraft, SignalDraft, context_lines, signal_lines
 
@@ -19,7 +22,7 @@ class Known:
     """What one knows of files before they are looked at: it is taken, and neither guessed nor asked.
 
     ``zone``: of times without offset. ``subject``: the one subject, or which column or part of a file's place
-    names it.
+    names it. The others are as in ``layout.Options``.
     """
 
     encoding: str | None = None
@@ -27,6 +30,36 @@ class Known:
     subject: str | None = None
     subject_column: str | None = None
     subject_from: SubjectFrom | None = None
+    shape: Shape | None = None
+    time: str | None = None
+    time_format: str | None = None
+    epoch: Epoch | None = None
+    ambiguous: Ambiguous = "quarantine"
+    name_column: str | None = None
+    value_column: str | None = None
+    unit_column: str | None = None
+    decimal: str | None = None
+    start: str | None = None
+    start_from: str | None = None
+    every_s: float | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+    units: Mapping[str, str] = field(default_factory=dict)
+    only: Sequence[str] = ()
+
+    @property
+    def clock(self) -> Clock:
+        """How times are read; those without offset as if in UTC where no zone is known yet."""
+        return Clock(self.zone or "UTC", self.ambiguous, self.time_format, self.epoch)
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """The options of ``aiotkit ingest`` that say the same, but zone, subject and single columns."""
+        names = ("encoding", "shape", "time_format", "epoch", "decimal", "start", "start_from", "every_s")
+        given = {n: getattr(self, n) for n in names}
+        given["ambiguous"] = None if self.ambiguous == "quarantine" else self.ambiguous
+        words = [w for n, v in given.items() if v is not None for w in (_option(n), _written(v))]
+        words += [w for name, unit in self.units.items() for w in ("--unit", f"{name}={unit}")]
+        return (*words, *(w for name in self.only for w in ("--only", name)))
 
     @property
     def names_subject(self) -> bool:
@@ -95,7 +128,7 @@ class Proposal:
         elif not {"--subject", "--subject-from"} & set(self.flags):
             words += ["--subject", "…"]
         for name, column in self.columns.items():
-            if name != column:
+            if name != column and not (self.shape == "long" and folded(name) == folded(column)):
                 words += ["--column", shlex.quote(f"{name}={column}")]
         return " ".join([*words, *map(_quoted, self.flags)] + (["--zone", "…"] if self.zone_needed else []))
 
@@ -111,7 +144,7 @@ class Proposal:
         if self.labels and label is not None:
             words = [shlex.join(self.given or (self.path,)), "--label", shlex.quote(label.column)]
             kept |= {"--time", "--subject-column", "--subject", "--subject-from", "--time-format"}
-            kept |= {"--encoding", "--start", "--every-s"}
+            kept |= {"--encoding", "--start", "--every-s", "--epoch", "--ambiguous"}
         for flag, value in pairwise(shlex.split(self.reading())):
             words += [flag, _quoted(value)] if flag in kept else []
         return " ".join(words)
@@ -164,6 +197,14 @@ def whole_way(
         f"aiotkit run retrain {both}",
         f"aiotkit report {both}",
     ]
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _written(value: object) -> str:
+    return f"{value:.9g}" if isinstance(value, float) else str(value)
 
 
 def _quoted(word: str) -> str:

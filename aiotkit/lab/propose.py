@@ -14,9 +14,12 @@ from aiotkit.core.errors import DataError, EmptyFileError
 from aiotkit.lab.files import all_empty, expand, named, stem
 from aiotkit.lab.first_limit import below_highest, limit_of
 from aiotkit.lab.guess import (
+    SWITCHES,
+    Found,
     Guess,
     TimeFound,
     as_numbers,
+    as_time,
     choices_of,
     decimal_of,
     find_time,
@@ -29,11 +32,14 @@ from aiotkit.lab.guess import (
 )
 from aiotkit.lab.guess_subject import find_subject
 from aiotkit.lab.instants import Instants
-from aiotkit.lab.pace import STEADY, Pace, pace_of, paces, sampling, window_s
+from aiotkit.lab.layout import BOTH, time_column
+from aiotkit.lab.long import Long, find_long
+from aiotkit.lab.pace import STEADY, Pace, paces, sampling, window_s
 from aiotkit.lab.proposal import Known, Proposal
+from aiotkit.lab.propose_values import doubts_of_values, drafts_of_names, kept, without_sentinels
+from aiotkit.lab.quality import poor, quality_column, sentinel_of
 from aiotkit.lab.readers import Raw, read_raw, read_rows
 from aiotkit.lab.template import ContextDraft, SignalDraft
-from aiotkit.lab.units import EVERYDAY, conversion, unit_problem
 
 _MOST_ROWS = 200_000
 #: a decision file holds at most this many signals
@@ -60,11 +66,12 @@ def propose(path: str | Path | pd.DataFrame | Sequence[str | Path], known: Known
     files, raw, empty = _with_rows(expand(given), known.encoding)
     said = " ".join(map(str, given)) if len(given) == 1 else str(files[0])
     named_at = times_of_names([stem(p) for p in files]) if len(files) > 1 else None
-    if named_at is not None and find_time(raw.frame.head(200)).guess is None:
+    timeless = known.time is None and find_time(raw.frame.head(200)).guess is None
+    if named_at is not None and timeless and known.start is None:
         found = _of_bursts(said, raw, named_at, files, known)
-    elif raw.headless and _row_is_window(raw):
+    elif known.shape == "window" or (raw.headless and known.shape is None and _row_is_window(raw)):
         raws = [(p, raw if p == files[0] else read_raw(p, encoding=known.encoding)) for p in files]
-        found = _of_windows(said, [(p, r) for p, r in raws if r.headless])
+        found = _of_windows(said, [(p, _samples(r, known)) for p, r in raws if r.headless or known.shape])
     else:
         found = _of_table(said, raw, known)
         found = _of_many(found, files, known) if len(files) > 1 and named_at is None else found
@@ -89,8 +96,8 @@ def _with_rows(files: Sequence[Path], encoding: str | None) -> tuple[list[Path],
 
 def _settled(found: Proposal, known: Known) -> Proposal:
     """With what is known in the command, and no longer among the doubts."""
-    flags, answered = list(found.flags), []
-    flags += ["--encoding", known.encoding] if known.encoding is not None else []
+    flags, answered = _without(found.flags, known.flags), []
+    flags += known.flags
     if known.zone is not None and found.zone_needed:
         flags += ["--zone", known.zone]
         answered.append("which time zone")
@@ -98,10 +105,18 @@ def _settled(found: Proposal, known: Known) -> Proposal:
         flags += ["--subject", known.subject] if known.subject is not None else []
         flags += ["--subject-from", known.subject_from] if known.subject_from is not None else []
         answered.append("which subject")
+    answered += ["how times are written"] if known.time_format is not None else []
+    answered += ["no column reads as a time"] if known.start is not None else []
     doubts = tuple(d for d in found.doubts if not d.startswith(tuple(answered)))
     return replace(
         found, flags=tuple(flags), doubts=doubts, zone_needed=found.zone_needed and known.zone is None
     )
+
+
+def _without(flags: Sequence[str], given: Sequence[str]) -> list[str]:
+    """Options with their values, without those that are given."""
+    return [w for option, value in zip(flags[::2], flags[1::2], strict=True) if option not in given[::2]
+            for w in (option, value)]  # fmt: skip
 
 
 def _of_bursts(
@@ -160,7 +175,8 @@ def _widened(found: Proposal, looked: Sequence[Raw]) -> dict[str, SignalDraft]:
                 as_numbers(raw.frame[column]) if name in signals and column in raw.frame.columns else None
             )
             if values is not None and len(values):
-                low, high = span_of(values.to_numpy(dtype=float))
+                one, plain = sentinel_of(values.to_numpy(dtype=float)), values.to_numpy(dtype=float)
+                low, high = span_of(plain if one is None else plain[plain != one])
                 s = signals[name]
                 signals[name] = replace(s, low=min(s.low, low), high=max(s.high, high))
     return signals
@@ -170,6 +186,16 @@ def _tops(looked: Sequence[Raw], column: str) -> NDArray[np.float64]:
     """The highest value of a column in each file."""
     found = [as_numbers(raw.frame[column]) for raw in looked if column in raw.frame.columns]
     return np.array([float(v.max()) for v in found if v is not None and len(v)])
+
+
+def _samples(raw: Raw, known: Known) -> Raw:
+    """A file of windows without what is no sample: its time, its subject."""
+    if raw.headless:
+        return raw
+    time = find_time(raw.frame.iloc[:_MOST_ROWS]).guess
+    taken = {known.subject_column, *(known.time or (time.column if time else "")).split(BOTH)}
+    columns = [c for c in raw.frame.columns if c not in taken and as_numbers(raw.frame[c]) is not None]
+    return replace(raw, frame=raw.frame[columns])
 
 
 def _row_is_window(raw: Raw) -> bool:
@@ -185,27 +211,40 @@ def _row_is_window(raw: Raw) -> bool:
 
 
 def _of_table(path: str, raw: Raw, known: Known) -> Proposal:
-    frame, decimal = raw.frame.iloc[:_MOST_ROWS], decimal_of(raw.frame.iloc[:2000])
+    frame, decimal = raw.frame.iloc[:_MOST_ROWS], known.decimal or decimal_of(raw.frame.iloc[:2000])
     frame = with_points(frame) if decimal == "," else frame
-    time = find_time(frame)
-    subject = _subject(raw, frame, time, known)
-    guesses = list(guess_columns(frame, time.guess, subject, time.instants))
-    names, values = (next((g for g in guesses if g.role == r), None) for r in ("name", "value"))
+    quality = quality_column(frame)
+    bad = np.zeros(len(frame), dtype=bool) if quality is None else poor(frame[quality])
+    frame = frame[~bad]
+    time, told = _time(raw, frame, known), (known.name_column, known.value_column, known.unit_column)
+    for column, what in zip(told, ("names", "values", "units"), strict=True):
+        raw.column(column, what) if column is not None else None
+    taken = {c for c in (known.subject_column, quality) if c is not None}
+    taken |= set(() if time.guess is None else time.guess.column.split(BOTH))
+    long = None if known.shape == "wide" else find_long(frame, taken, told)
+    if known.shape == "long" and long is None:
+        raise DataError(f"{raw.name}: which columns of long data hold names and values?",
+                        found=f"columns {', '.join(map(str, frame.columns[:20]))}",
+                        do="Give --name-column COLUMN and --value-column COLUMN.")  # fmt: skip
+    frame, far = without_sentinels(frame, long)
+    subject = _subject(raw, frame, time, known, long)
+    guesses = list(guess_columns(frame, Found(time, subject, long, quality, raw.units)))
+    guesses = [_told(g, known) for g in guesses]
     who = [] if subject is None else [subject.column]
     flags = ["--decimal", ","] if decimal == "," else []
     flags += ["--time-format", time.time_format] if time.time_format else []
     labels: tuple[str, ...] = ()
-    if names is not None and values is not None:
+    if long is not None:
         shape = "long"
-        unit = next((g.column for g in guesses if g.role == "unit"), None)
-        found, signals = _long(frame, (names.column, values.column, unit), time, who)
-        columns = dict[str, str]()
+        flags += ["--shape", "long", "--name-column", long.name, "--value-column", long.value]
+        flags += ["--unit-column", long.unit] if long.unit is not None else []
+        found, signals, columns = drafts_of_names(frame, (long.name, long.value, long.unit), time, who)
         length = window_s(found)
     else:
         shape = "wide"
         found = paces(frame, [g.column for g in guesses if g.role == "signal"], time.instants, who)
         length = window_s(found)
-        signals, columns = _wide(guesses, found, length)
+        signals, columns = _wide(guesses, found, length, known)
         signals = _limited(signals, columns, frame, (time.instants, who, length))
         if time.guess is None:
             signals, flags, length = _without_time(signals, flags)
@@ -213,35 +252,65 @@ def _of_table(path: str, raw: Raw, known: Known) -> Proposal:
         label = next((g for g in guesses if g.role == "label" and g.sure >= 0.8), None)
         labels = choices_of(frame[label.column]) if label is not None else ()
     context = _choices(guesses, frame, found, length) if shape == "wide" else {}
+    signals = kept(signals, far if long is None else {c: far[n] for c, n in columns.items() if n in far},
+                    columns if long is None else {n: n for n in signals}, known)  # fmt: skip
+    context = {n: c for n, c in context.items() if not known.only or n in known.only}
     fastest = min(found.values(), key=lambda p: p.period_s, default=None)
     doubts = list(_doubts(guesses, time, subject, fastest, len(raw.malformed)))
+    doubts += doubts_of_values(far, quality, int(bad.sum()))
     if len(signals) > _MOST_SIGNALS:
         doubts.append(f"which of {len(signals):,} signals matter: the first {_MOST_SIGNALS} are drafted")
         signals = dict(list(signals.items())[:_MOST_SIGNALS])
     columns = {n: c for n, c in columns.items() if n in signals}
-    columns |= dict(zip(context, _choice_columns(guesses), strict=False))
+    chosen = dict(zip(_choices(guesses, frame, found, length), _choice_columns(guesses), strict=False))
+    columns |= {n: c for n, c in chosen.items() if n in context}
     return Proposal(
         path, len(raw.frame), shape, tuple(guesses), fastest, time.naive, tuple(doubts), signals, context,
         columns, length, length, tuple(flags), labels,
     )  # fmt: skip
 
 
-def _subject(raw: Raw, frame: pd.DataFrame, time: TimeFound, known: Known) -> Guess | None:
+def _time(raw: Raw, frame: pd.DataFrame, known: Known) -> TimeFound:
+    """The time as told, or as found."""
+    if known.time is None:
+        return TimeFound() if known.start is not None else find_time(frame, known.clock)
+    values = time_column(replace(raw, frame=frame), known.time)
+    found, naive, written, others = as_time(values, known.clock)
+    if found is None:
+        raise DataError(
+            f"{raw.name}: column '{known.time}' does not read as times",
+            found=repr(str(values.iloc[0])),
+            do="Say how they are written with --time-format, or name another --time COLUMN.",
+        )
+    return TimeFound(Guess(known.time, "time", "as told", 1.0), found, naive, written, others)
+
+
+def _told(guess: Guess, known: Known) -> Guess:
+    """A column that is told to be a signal as one."""
+    names = {column: name for name, column in known.columns.items()}
+    if guess.column in names and guess.role in ("label", "counter", "sparse", "constant"):
+        return replace(guess, role="signal", why="as told", unit="1", low=0.0, high=1.0)
+    return guess
+
+
+def _subject(raw: Raw, frame: pd.DataFrame, time: TimeFound, known: Known, long: Long | None) -> Guess | None:
     """The column of subjects: as told, or guessed; None where there is none, or another way is told."""
     if known.names_subject:
         return None
     if known.subject_column is None:
-        return find_subject(frame, time)
+        besides = () if long is None else tuple(c for c in (long.name, long.value, long.unit) if c)
+        return find_subject(frame, time, besides)
     distinct = int(raw.column(known.subject_column, "subject").nunique())
     return Guess(known.subject_column, "subject", f"as told; {distinct} different values", 1.0)
 
 
 def _wide(
-    guesses: Sequence[Guess], found: Mapping[str, Pace], length_s: float
+    guesses: Sequence[Guess], found: Mapping[str, Pace], length_s: float, known: Known
 ) -> tuple[dict[str, SignalDraft], dict[str, str]]:
     drafts: dict[str, SignalDraft] = {}
     wanted = [g for g in guesses if g.role == "signal" and g.unit is not None]
-    names = identifiers([g.column for g in wanted])
+    wanted.sort(key=lambda g: g.why.startswith(SWITCHES))  # the first rule reads the first: no switch
+    names = identifiers([g.column for g in wanted]) | {c: n for n, c in known.columns.items()}
     for g in wanted:
         assert g.unit is not None
         assert g.low is not None
@@ -249,7 +318,7 @@ def _wide(
         rate, age, grid = sampling(found.get(g.column), length_s)
         remark = f"unit {g.sure:.0%} sure: {g.why}"
         drafts[names[g.column]] = SignalDraft(g.unit, rate, g.low, g.high, remark, age, grid)
-    return drafts, {name: column for column, name in names.items()}
+    return drafts, {names[g.column]: g.column for g in wanted}
 
 
 def _limited(
@@ -272,67 +341,6 @@ def _without_time(
     """Rows that carry no time: an hour apart is assumed, and said."""
     found = {n: replace(s, rate_hz=None, max_age_s=5400.0, grid_hz=None) for n, s in signals.items()}
     return found, [*flags, "--start", "…", "--every-s", "3600"], 3600.0
-
-
-def _long(
-    frame: pd.DataFrame, columns: tuple[str, str, str | None], time: TimeFound, who: Sequence[str]
-) -> tuple[dict[str, Pace], dict[str, SignalDraft]]:
-    """Pace and draft of each name in long data."""
-    names, values, units = columns
-    numbers = pd.to_numeric(frame[values].astype(object), errors="coerce").astype(float)
-    groups = frame.groupby(list(who), dropna=False, observed=True).ngroup().to_numpy() if who else None
-    found: dict[str, Pace] = {}
-    mine: dict[str, pd.Series] = {}
-    for name, part in numbers.groupby(frame[names].astype(str)):
-        if not bool(part.notna().any()):
-            continue
-        mine[str(name)] = part
-        if time.instants is None:
-            continue
-        places = frame.index.get_indexer(part.index[part.notna()])
-        places = places[time.instants.good[places]]
-        series = np.zeros(len(places), dtype=np.int64) if groups is None else groups[places]
-        pace = pace_of(time.instants.at_us[places], series)
-        if pace is not None:
-            found[str(name)] = pace
-    length = window_s(found)
-    idents = identifiers(list(mine))
-    drafts: dict[str, SignalDraft] = {}
-    for name, part in mine.items():
-        said = choices_of(frame.loc[part.index, units]) if units is not None else ()
-        part = _in_one_unit(part, frame.loc[part.index, units], said) if units is not None else part
-        unit, sure, why = _said_unit(said) or unit_of(name, float(part.min()), float(part.max()))
-        low, high = span_of(part.to_numpy(dtype=float))
-        rate, age, grid = sampling(found.get(name), length)
-        limit = limit_of(part.dropna(), frame, time.instants, who, length) if not drafts else None
-        remark = f"unit {sure:.0%} sure: {why}"
-        drafts[idents[name]] = SignalDraft(unit, rate, low, high, remark, age, grid, limit)
-    return found, drafts
-
-
-def _in_one_unit(values: pd.Series, units: pd.Series, said: Sequence[str]) -> pd.Series:
-    """The values of a name in the unit that most of its rows give."""
-    target = _said_unit(said)
-    if target is None:
-        return values
-    out = values.copy()
-    for one in said[1:]:
-        mine = (units.astype(str).str.strip() == one) & out.notna()
-        try:
-            out[mine] = conversion(one, target[0])(out[mine].to_numpy(dtype=float))
-        except DataError:
-            out[mine] = np.nan  # ingest quarantines them
-    return out
-
-
-def _said_unit(said: Sequence[str]) -> tuple[str, float, str] | None:
-    """The unit that the rows of a name give, as UCUM."""
-    for one in said:
-        unit = EVERYDAY.get(one, one)
-        if unit_problem(unit) is None:
-            others = f"; also {', '.join(said[1:4])}" if len(said) > 1 else ""
-            return unit, 0.95, f"its rows say '{one}'{others}"
-    return None
 
 
 def _choice_columns(guesses: Sequence[Guess]) -> list[str]:
@@ -400,6 +408,13 @@ def _doubts(
     if pace is not None and pace.steady < STEADY:
         agree = f"only {pace.steady:.0%} of intervals agree"
         yield f"the sampling rate: {agree}, so signals are drafted as on_change"
+    switches = [g.column for g in guesses if g.role == "signal" and g.why.startswith(SWITCHES)]
+    if switches:
+        more = f" and {len(switches) - 8} more" if len(switches) > 8 else ""
+        yield (
+            f"what {', '.join(switches[:8])}{more} say with two numbers: kept as signals; drop their lines, "
+            "or give a label to 'outcomes import --label COLUMN'"
+        )
     unsure = [g.column for g in guesses if g.role == "signal" and g.sure < 0.5]
     if unsure:
         more = f" and {len(unsure) - 8} more" if len(unsure) > 8 else ""

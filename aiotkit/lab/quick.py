@@ -19,6 +19,7 @@ from aiotkit.lab.assemble import Source, from_frames, spans_of, take_in, to_tele
 from aiotkit.lab.decision_file import read_decision_text
 from aiotkit.lab.examples import Examples
 from aiotkit.lab.ingest import IngestReport
+from aiotkit.lab.instants import Clock
 from aiotkit.lab.layout import Options
 from aiotkit.lab.outcome_forms import Told
 from aiotkit.lab.outcome_reports import Imported, read_outcomes
@@ -27,7 +28,7 @@ from aiotkit.lab.recipe import recipe
 from aiotkit.lab.start import draft_from, two_costs
 from aiotkit.lab.template import write_draft
 
-__all__ = ["Own", "Told", "decision_from", "own_data"]
+__all__ = ["Clock", "Options", "Own", "Told", "decision_from", "own_data"]
 
 if TYPE_CHECKING:
     from aiotkit.lab.own_words import OwnWords

@@ -9,7 +9,7 @@ import gzip
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,15 @@ import numpy as np
 import pandas as pd
 
 from aiotkit.core.errors import DataError, EmptyFileError, did_you_mean
+from aiotkit.lab.units import EVERYDAY, unit_problem
 
 _DELIMITERS = ";\t|,"
 #: more columns than this are a table on its side, or parted wrongly
 MOST_COLUMNS = 100_000
 #: why a line is no row that is the header again
 HEADER_AGAIN = "the header once more"
+#: what a frame is called where a file has a name
+FRAME = "frame"
 _BOMS = ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 
 
@@ -38,7 +41,10 @@ class Malformed:
 
 @dataclass(frozen=True, slots=True)
 class Raw:
-    """What a file holds before anything is believed: ``frame`` is indexed by row number."""
+    """What a file holds before anything is believed: ``frame`` is indexed by row number.
+
+    ``units``: column -> unit (UCUM), where a line below the header says it.
+    """
 
     name: str
     frame: pd.DataFrame
@@ -46,6 +52,7 @@ class Raw:
     malformed: tuple[Malformed, ...] = ()
     notes: tuple[str, ...] = ()
     headless: bool = field(default=False)
+    units: Mapping[str, str] = field(default_factory=dict)
 
     def column(self, name: str, what: str) -> pd.Series:
         """A column; raises ``DataError`` naming it and what it was to be."""
@@ -122,7 +129,7 @@ def _from_frame(frame: pd.DataFrame) -> Raw:
     _refuse_doubles("frame", list(taken.columns))
     taken.index = pd.RangeIndex(1, len(taken) + 1)
     hashed = pd.util.hash_pandas_object(taken.astype(str), index=False).to_numpy()
-    return Raw("frame", taken, "sha256:" + hashlib.sha256(hashed.tobytes()).hexdigest())
+    return Raw(FRAME, taken, "sha256:" + hashlib.sha256(hashed.tobytes()).hexdigest())
 
 
 def _read_parquet(path: Path, digest: str) -> Raw:
@@ -167,7 +174,35 @@ def _read_csv(path: Path, data: bytes, digest: str, delimiter: str | None) -> Ra
     if not headless:
         frame, again = _without_headers(frame)
         bad = sorted([*bad, *again], key=lambda line: line.row)
-    return Raw(path.name, frame, digest, tuple(bad), tuple(notes), headless)
+    units = {} if headless else units_below(frame)
+    if units:
+        frame = frame.iloc[1:]
+        said = ", ".join(f"{c} {u}" for c, u in list(units.items())[:8])
+        notes.append(f"the first line below the header says units: {said}")
+    return Raw(path.name, frame, digest, tuple(bad), tuple(notes), headless, units)
+
+
+def units_below(frame: pd.DataFrame) -> dict[str, str]:
+    """Units that the first row says of columns of numbers (column -> UCUM); none where it is a row as others.
+
+    >>> units_below(pd.DataFrame({"at": [None, "8:00"], "heat": ["°C", "20"], "p": ["[bar]", "1,5"]}))
+    {'heat': 'Cel', 'p': 'bar'}
+    """
+    if len(frame) < 2:
+        return {}
+    first = {c: str(v).strip().strip("[]()") for c, v in frame.iloc[0].dropna().items()}
+    found: dict[str, str] = {}
+    for column, cell in first.items():
+        if _is_numeric(cell):
+            return {}
+        below = frame[column].iloc[1:50].dropna().astype(str).str.replace(",", ".", regex=False)
+        numbers = len(below) > 0 and bool(below.map(_is_numeric).mean() > 0.5)
+        unit = EVERYDAY.get(cell, cell)
+        if numbers and cell and unit_problem(unit) is None:
+            found[str(column)] = unit
+        elif (numbers and cell.strip("-")) or any(c.isdigit() for c in cell):
+            return {}
+    return found
 
 
 def _first_lines(path: Path, data: bytes) -> list[str]:

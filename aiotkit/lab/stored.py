@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,6 +11,7 @@ import pandas as pd
 
 from aiotkit.core.canonical import canonical_bytes, digest
 from aiotkit.core.errors import AlreadyStoredError, ContradictionError
+from aiotkit.lab.readings import otherwise, quoted, remember, remembered
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -38,20 +40,36 @@ class Stored:
 
 
 def store(
-    found: Ingested, lake: Lake, *, ingested_us: int, device: str | None = None, clash: Clash = "refuse"
+    found: Ingested,
+    lake: Lake,
+    *,
+    ingested_us: int,
+    device: str | None = None,
+    clash: Clash = "refuse",
+    replace: bool = False,
 ) -> Stored:
     """Append what is new, and the quarantine; see ``Ingested.to_lake``.
 
     Raises:
-        AlreadyStoredError: these names of these bytes are in the lake.
-        ContradictionError: the lake holds another value for one of the instants; nothing was added.
+        AlreadyStoredError: these names of these bytes, read in this way, are in the lake.
+        ContradictionError: the lake holds the file read otherwise, or another value for one of the instants;
+            nothing was added.
     """
-    mark = f"ingest/{digest(canonical_bytes([found.digest, sorted(set(found.rows['name']))]))}"
+    rows, bad, reading = found.rows, found.quarantined, found.reading
+    names, file = sorted(set(rows["name"])), digest(canonical_bytes([found.digest, reading.whose]))
+    times = (lake.watermark(f"replaced/{file}", table="telemetry") or 0) + replace
+    ranges = {name: reading.ranges.get(name) for name in names}
+    mark = f"ingest/{digest(canonical_bytes([file, times, names, reading.plain(names), ranges]))}"
     if lake.watermark(mark, table="telemetry") is not None:
         what = f"{found.report.source}: these values are in the lake already"
         raise AlreadyStoredError(what, found=found.digest)
-    rows, bad = found.rows, found.quarantined
-    same, other = _against(rows, _held(rows, lake))
+    if not replace:
+        _refuse_otherwise(found, lake, names)
+    same, other = _against(rows, _held(rows, lake, besides=found if replace else None))
+    if times == 0 and _before_readings(found, lake, names):
+        if len(same.union(other.index if clash == "quarantine" else same)) == len(rows):
+            raise AlreadyStoredError(f"{found.report.source}: these values are in the lake already")
+        raise otherwise(found.report.source, None, reading.how)
     if len(other) and clash == "refuse":
         raise _contradiction(found.report.source, other, lake)
     if len(other):
@@ -61,13 +79,50 @@ def store(
     # Quarantine first: were the power to fail between the two, the file is still wanted.
     if lake.watermark(mark, table="quarantine") is None:
         lake.append("quarantine", _quarantine_table(bad, source, ingested_us), transactions={mark: 1})
-    new = rows.drop(index=same.union(other.index))
-    version = lake.append("telemetry", _telemetry_table(new, source, device), transactions={mark: 1})
-    return Stored(version, len(new), len(same), len(other))
+    remember(lake, "telemetry", found.digest, reading.plain(names) | {"mark": mark, "whose": reading.whose})
+    new = _telemetry_table(rows.drop(index=same.union(other.index)), source, device)
+    if replace:
+        marks = {mark: 1, f"replaced/{file}": times}
+        version = lake.replace("telemetry", new, _of_file(found), transactions=marks)
+    else:
+        version = lake.append("telemetry", new, transactions={mark: 1})
+    return Stored(version, new.num_rows, len(same), len(other))
 
 
-def _held(rows: pd.DataFrame, lake: Lake) -> pd.DataFrame:
-    """What the lake holds of the same subjects and names in the same span; files beside it are not read."""
+def _refuse_otherwise(found: Ingested, lake: Lake, names: Sequence[str]) -> None:
+    """Refuse names that the lake holds of these bytes, read in another way."""
+    entries = [e for e in remembered(lake, "telemetry", found.digest) if e["whose"] == found.reading.whose]
+    now = found.reading.plain(names)
+    for name in names:
+        mine = (e for e in reversed(entries) if name in e["of"])
+        was = next((e for e in mine if lake.watermark(e["mark"], table="telemetry") is not None), None)
+        if was is None or (was["how"], was["of"][name]) == (now["how"], now["of"][name]):
+            continue
+        parts = (
+            {**e["how"], **{f"{key} of {name}": v for key, v in e["of"][name].items()}} for e in (was, now)
+        )
+        raise otherwise(found.report.source, *parts)
+
+
+def _before_readings(found: Ingested, lake: Lake, names: Sequence[str]) -> bool:
+    """Whether these names were stored before lakes remembered how files were read."""
+    mark = f"ingest/{digest(canonical_bytes([found.digest, list(names)]))}"
+    return lake.watermark(mark, table="telemetry") is not None
+
+
+def _of_file(found: Ingested) -> str:
+    """Which rows of a lake are of these bytes (and of what of them was asked for), as SQL."""
+    reading, where = found.reading, f"source LIKE {quoted('%' + found.digest)}"
+    where += f" AND subject = {quoted(reading.whose)}" if reading.whose else ""
+    names = ", ".join(map(quoted, reading.only))
+    return f"{where} AND name IN ({names})" if names else where
+
+
+def _held(rows: pd.DataFrame, lake: Lake, *, besides: Ingested | None = None) -> pd.DataFrame:
+    """What the lake holds of the same subjects and names in the same span; files beside it are not read.
+
+    ``besides``: without what it holds of the same file.
+    """
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -78,6 +133,8 @@ def _held(rows: pd.DataFrame, lake: Lake) -> pd.DataFrame:
         words = sorted(set(rows[name]))
         # the bounds let whole files be passed over, the list rows
         where &= _between(name, words[0], words[-1]) & pc.field(name).isin(pa.array(words, pa.string()))
+    if besides is not None:
+        where &= ~pc.ends_with(pc.field("source"), besides.digest)
     columns = ["subject", "name", "at", "value", "word"]
     held: pd.DataFrame = lake.read("telemetry", columns=columns, where=where).to_pandas()
     held["at_us"] = held.pop("at").to_numpy(dtype="datetime64[us]").astype(np.int64)
@@ -122,7 +179,8 @@ def _contradiction(source: str, other: pd.DataFrame, lake: Lake) -> Contradictio
         expected=f"{theirs}, as in {held.partition(' sha256:')[0]}",
         found=f"{mine} (row {first['row']})",
         do="Nothing of this file was stored. Check its subject, columns and time zone, and mend it; "
-        "or keep what the lake holds with --clash quarantine. A lake that is wrong is made anew.",
+        "or keep what the lake holds with --clash quarantine. Is the lake wrong, read the file it has it "
+        "from rightly, with --replace.",
     )
 
 

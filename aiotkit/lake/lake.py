@@ -23,9 +23,10 @@ from aiotkit.lake.store import Store, local_path, make_folder, open_store, stora
 Filter: TypeAlias = Sequence[tuple[str, str, Any]] | Expression
 """Which rows: ``[(column, operator, value), …]`` that must all hold, or an Arrow expression."""
 
+_APPEND_ONLY = "delta.appendOnly"
 _PROPERTIES = {
     FORMAT_PROPERTY: str(FORMAT),
-    "delta.appendOnly": "true",  # rows are facts: only compaction may rewrite files
+    _APPEND_ONLY: "true",  # rows are facts: only compaction and Lake.replace may rewrite files
     "delta.enableExpiredLogCleanup": "false",  # a pinned version needs its log entry for ever
 }
 
@@ -122,16 +123,37 @@ class Lake:
         fitting = conform(TABLES[table], rows)
         if not fitting.num_rows and not marks:
             return target.version()
-        for app_id, mark in marks.items():
-            held = target.transaction_version(app_id)
-            if held is not None and held >= mark:
-                raise LakeError(
-                    f"table '{table}': watermark '{app_id}'",
-                    expected=f"a value above {held}",
-                    found=str(mark),
-                    do="These rows are in the table already; read the watermark and go on from there.",
-                )
+        _growing(target, table, marks)
         self._commit(target, fitting, marks)
+        return target.version()
+
+    def replace(
+        self, table: str, rows: pa.Table, where: str, *, transactions: Mapping[str, int] | None = None
+    ) -> int:
+        """Put rows in the place of others, and move watermarks, in one atomic and durable commit.
+
+        A correction asked for by a person, never routine: tables are append-only, and that is lifted around
+        the commit. What was removed stays readable at earlier versions.
+
+        Args:
+            table: name of the table.
+            rows: as in ``append``; they must fit ``where`` themselves.
+            where: which rows go, as SQL.
+            transactions: as in ``append``.
+
+        Returns:
+            The version of the table that holds the rows.
+
+        Raises:
+            LakeError: as ``append``; nothing was removed or added then.
+        """
+        target, fitting = self.table(table), conform(TABLES[table], rows)
+        _growing(target, table, transactions or {})
+        self._append_only(target, "false")
+        try:
+            self._commit(target, fitting, transactions or {}, where)
+        finally:
+            self._append_only(target, "true")
         return target.version()
 
     def read(
@@ -216,12 +238,29 @@ class Lake:
             for path in (log / f"{0:020d}.json", log, log.parent, self._folder):
                 sync_path(path)
 
-    def _commit(self, target: DeltaTable, rows: pa.Table, marks: Mapping[str, int]) -> None:
+    def _append_only(self, target: DeltaTable, flag: str) -> None:
+        try:
+            target.alter.set_table_properties({_APPEND_ONLY: flag})
+        except (DeltaError, OSError) as error:
+            what = f"{target.table_uri}: its properties cannot be changed"
+            raise LakeError(what, found=_first_line(error)) from error
+        if self._folder is not None:  # a log entry that is lost would break the log for those behind it
+            sync_commit(self._folder / target.metadata().name, target.version())
+
+    def _commit(
+        self, target: DeltaTable, rows: pa.Table, marks: Mapping[str, int], instead_of: str | None = None
+    ) -> None:
+        """Add rows; ``instead_of``: of those that fit this SQL."""
         properties = CommitProperties(
             app_transactions=[Transaction(app_id, mark) for app_id, mark in marks.items()]
         )
         try:
-            write_deltalake(target, rows, mode="append", commit_properties=properties)
+            if instead_of is None:
+                write_deltalake(target, rows, mode="append", commit_properties=properties)
+            else:
+                write_deltalake(
+                    target, rows, mode="overwrite", predicate=instead_of, commit_properties=properties
+                )
         except CommitFailedError as error:
             raise LakeError(
                 f"{target.table_uri}: the commit lost against another process",
@@ -343,6 +382,19 @@ def sync_commit(table: Path, version: int) -> None:
             sync_path(path)
     except OSError as error:
         raise storage_error(entry, error) from error
+
+
+def _growing(target: DeltaTable, table: str, marks: Mapping[str, int]) -> None:
+    """Refuse watermarks that would not grow."""
+    for app_id, mark in marks.items():
+        held = target.transaction_version(app_id)
+        if held is not None and held >= mark:
+            raise LakeError(
+                f"table '{table}': watermark '{app_id}'",
+                expected=f"a value above {held}",
+                found=str(mark),
+                do="These rows are in the table already; read the watermark and go on from there.",
+            )
 
 
 def _first_line(error: Exception) -> str:

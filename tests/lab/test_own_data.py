@@ -405,8 +405,12 @@ def test_a_row_a_window_is_labelled_by_its_own_row() -> None:
         ({"machine": ["m1"], "label": [1]}, {"states": {"1": "no"}}, "unknown state 'no'; expected one of"),
         ({"machine": ["m1"], "label": [1]}, {"source": "crew"}, "unknown source 'crew'; expected 'records'"),
         ({"machine": ["m1"], "label": [1]}, {}, "which column says when it was"),
-        ({"label": [1], "time": ["2025-10-24T01:00Z"]}, {}, r"which machine it is \(or --subject NAME\)"),
-        ({"a": [1], "b": [2]}, {}, "what do the rows say"),
+        (
+            {"label": [1], "device": ["x"], "at": ["2025-10-24T01:00Z"]},
+            {},
+            r"which machine it is \(or --subject NAME\)",
+        ),
+        ({"a": [1], "b": [2]}, {}, "2 things are not known; expected .*when it was; what rows say"),
         ({"start": ["x"], "end": ["y"]}, {"form": "window"}, "form 'window'"),
     ],
 )

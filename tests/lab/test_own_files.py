@@ -81,15 +81,15 @@ SWITCH = np.random.default_rng(1).random(HOURS) > 0.3
 def test_a_switch_is_no_subject(run: Any, column: str, values: Any) -> None:
     """What says yes or no, or changes within one steady series, does not say whom a row is about."""
     file = write(telemetry(**{column: values}))
-    assert roles(run, file)[column] in ("choice", "label")
+    assert roles(run, file)[column] in ("choice", "signal")
     said = run("ingest", file, "--propose")[1]
     assert "give --subject, --subject-column, or --subject-from filename" in said
     assert "--subject …" in said
     telemetry(**{column: values}).to_parquet("typed.parquet")
-    assert roles(run, "typed.parquet")[column] in ("choice", "label")
+    assert roles(run, "typed.parquet")[column] in ("choice", "signal")
     if column != "mode":
         gappy = telemetry(**{column: values}).sample(frac=0.6, random_state=1).sort_index()
-        assert roles(run, write(gappy))[column] in ("choice", "label")
+        assert roles(run, write(gappy))[column] in ("choice", "signal")
 
 
 def test_columns_that_name_machines_are_still_found(run: Any) -> None:

@@ -186,6 +186,23 @@ def test_rows_cannot_be_deleted_or_overwritten(lake, telemetry):
     assert lake.read("telemetry").num_rows == 3
 
 
+def test_rows_are_replaced_in_one_commit_and_stay_in_old_versions(lake, telemetry):
+    """Only rows that fit go, others are refused, and the table is append-only as before."""
+    lake.append("telemetry", telemetry(3, subject="wrong"))
+    version = lake.append("telemetry", telemetry(2, subject="right"))
+    lake.replace("telemetry", telemetry(4, subject="wrong"), "subject = 'wrong'", transactions={"fix": 1})
+    assert lake.read("telemetry")["subject"].to_pylist().count("wrong") == 4
+    assert lake.read("telemetry").num_rows == 6
+    assert lake.read("telemetry", version=version).num_rows == 5
+    assert lake.watermark("fix", table="telemetry") == 1
+    with pytest.raises(LakeError, match="rows cannot be written"):
+        lake.replace("telemetry", telemetry(1, subject="other"), "subject = 'wrong'")
+    with pytest.raises(LakeError, match="expected a value above 1; found 1"):
+        lake.replace("telemetry", telemetry(1), "true", transactions={"fix": 1})
+    assert lake.read("telemetry").num_rows == 6
+    assert lake.table("telemetry").metadata().configuration["delta.appendOnly"] == "true"
+
+
 def test_every_commit_is_synced_before_it_is_acknowledged(lake, telemetry, monkeypatch):
     """Data files, the log entry and their folders have been fsynced when append returns."""
     import os

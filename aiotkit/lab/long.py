@@ -1,0 +1,100 @@
+"""Whether a table is long, a row a value: by what its columns are called, and by what they hold."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from aiotkit.lab.layout import IDS, NAME_NAMES, QUALITY_NAMES, UNIT_NAMES, VALUE_NAMES, called
+
+_MOST_ROWS = 20_000
+#: more words than this are no names of signals
+_MOST_NAMES = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Long:
+    """The columns of long data, and why they are thought to be."""
+
+    name: str
+    value: str
+    unit: str | None
+    why: str
+
+
+def find_long(frame: pd.DataFrame, taken: Collection[str], told: Collection[str | None] = ()) -> Long | None:
+    """Columns of names, values and units; None where the table is wide.
+
+    Columns that are called so are believed where there is one of each. Otherwise exactly one column must
+    hold numbers, and one of words must tell numbers of different size apart: machines measure alike, signals
+    do not.
+
+    Args:
+        frame: the table.
+        taken: columns that are something else: the time, a subject that is known.
+        told: name, value and unit column, where they are known.
+    """
+    name_told, value_told, unit_told = (*told, None, None, None)[:3]
+    free = [c for c in map(str, frame.columns) if c not in taken]
+    unit = unit_told or next(iter(called(free, UNIT_NAMES)), None)
+    few = frame.iloc[:: max(1, len(frame) // _MOST_ROWS)]
+    free = [c for c in free if c != unit]
+    numeric = [c for c in free if c != name_told and _is_numbers(few[c])]
+    values = [value_told] if value_told else called(numeric, VALUE_NAMES)
+    measured = [c for c in numeric if not is_id(c)]
+    words = [c for c in free if c not in (*numeric, value_told) and _is_words(few[c], c)]
+    names = [name_told] if name_told else called(words, NAME_NAMES)
+    if len(names) == 1 and len(values) == 1:
+        return Long(names[0], values[0], unit, "its name says so")
+    value = values[0] if len(values) == 1 else measured[0] if len(measured) == 1 else None
+    if value is None:
+        return Long(names[0], value_told, unit, "as told") if name_told and value_told else None
+    if name_told:
+        return Long(name_told, value, unit, "as told")
+    parted = {c: _parts(few, c, value) for c in (names or [w for w in words if not is_id(w)])}
+    best = max(parted, key=lambda c: parted[c], default=None)
+    if best is None or (parted[best] < 3 and not (names and values)):
+        return None
+    return Long(best, value, unit, "its words tell numbers of different size apart")
+
+
+def is_id(column: str) -> bool:
+    """Whether a column's name says that it names machines."""
+    return bool(re.search(IDS, re.sub(r"[^a-z0-9]+", "_", column.lower())))
+
+
+def _is_numbers(column: pd.Series) -> bool:
+    if column.dtype.kind in "Mb":
+        return False
+    there = column.dropna()
+    text = there.astype(str).str.replace(",", ".", regex=False) if column.dtype == object else there
+    return len(there) > 0 and float(pd.to_numeric(text, errors="coerce").notna().mean()) >= 0.9
+
+
+def _is_words(column: pd.Series, name: str) -> bool:
+    if column.dtype.kind == "M" or called([name], QUALITY_NAMES):
+        return False
+    return 2 <= column.nunique() <= min(_MOST_NAMES, len(column) / 2)
+
+
+def _parts(frame: pd.DataFrame, words: str, value: str) -> float:
+    """How many times larger the largest numbers of a word are than the smallest; 1 where all overlap."""
+    text = frame[value].astype(str).str.replace(",", ".", regex=False)
+    numbers = pd.to_numeric(text, errors="coerce").astype(float)
+    groups = [g.dropna().to_numpy() for _, g in numbers.groupby(frame[words].astype(str))]
+    spans = sorted(_spans(groups))
+    if len(spans) < 2:
+        return 1.0
+    middles = [max(abs(middle), 1e-9) for middle, _, _ in spans]
+    apart = any(a[2] < b[1] for a in spans for b in spans)
+    return max(middles) / min(middles) if apart else 1.0
+
+
+def _spans(groups: Iterable[np.ndarray]) -> list[tuple[float, float, float]]:
+    """Median, and where nine of ten values lie."""
+    found = (np.quantile(g, [0.5, 0.05, 0.95]) for g in groups if len(g) >= 5)
+    return [(float(middle), float(low), float(high)) for middle, low, high in found]
