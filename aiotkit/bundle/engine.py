@@ -89,7 +89,7 @@ class Engine:
             ]
             for scope in ("context.", "history.", "p.")
         )
-        self._head_reads = frozenset(self.interface.head_reads or self.interface.inputs)
+        self._head_reads = frozenset(self.interface.reads)
         self._rule = Rule(self.decision.rule)
         self._keeper = GateKeeper(gates_in_force(self.decision, self.interface))
         self._nobody_to_ask = self.decision.human is None and unwatched(self.decision, self.interface)

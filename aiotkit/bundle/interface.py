@@ -47,6 +47,11 @@ class Interface(Strict):
     novelty: bool = False
     head_reads: tuple[Name, ...] = ()
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The signals whose windows a model reads: ``head_reads``, or all of them."""
+        return self.head_reads or tuple(self.inputs)
+
     @model_validator(mode="after")
     def _each_once(self) -> Self:
         for key in ("features", "states", "context_inputs", "history_inputs", "head_reads"):

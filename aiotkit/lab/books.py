@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from aiotkit.core.decision import Decision
 from aiotkit.core.errors import DataError, did_you_mean
 from aiotkit.core.policy import ASK, cost_of_asking
-from aiotkit.lab.schedule import EARLY
+from aiotkit.lab.schedule import early_us
 
 Names = NDArray[np.object_]
 Actions = Sequence[str | None] | Names | pd.Series
@@ -137,7 +137,7 @@ class Book:
             np.asarray(subjects, dtype=object),
             at,
             state[order].astype(np.int64),
-            _later(code, at, horizon - _early_us(decision)),
+            _later(code, at, horizon - early_us(decision)),
         )
 
     def codes(self, actions: Actions, *, name: str = "actions") -> Ints:
@@ -194,7 +194,7 @@ class Book:
         """For each row the next one at which an answer given there no longer holds (or the subject's end)."""
         human, horizon = self.decision.human, self.decision.outcome.horizon_s
         holds = min(human.holds_s, horizon) if human is not None else horizon
-        return _later(self.subject, self.at_us, max(1, round(holds * 1e6) - _early_us(self.decision)))
+        return _later(self.subject, self.at_us, max(1, round(holds * 1e6) - early_us(self.decision)))
 
     def _settled(self, codes: Ints) -> NDArray[np.bool_]:
         """Rows that ask where the true state calls for waiting."""
@@ -227,7 +227,7 @@ class Book:
         price = self._prices(codes, begins)
         following, last = np.append(begins[1:], 0), np.append(np.diff(self.subject[begins]) != 0, True)
         lasted = (self.at_us[following] - self.at_us[begins]) / (self.decision.outcome.horizon_s * 1e6)
-        short = ~last & (lasted < 1 - _early_us(self.decision) / (self.decision.outcome.horizon_s * 1e6))
+        short = ~last & (lasted < 1 - early_us(self.decision) / (self.decision.outcome.horizon_s * 1e6))
         state, table = self.state[begins], declared_costs(self.decision)
         passed = (state != self._quiet) & (self.state[following] != state)
         cut = np.flatnonzero(short & self._waits[codes[begins]] & ~passed)
@@ -272,11 +272,6 @@ class Book:
                 "money": money,
             }
         )
-
-
-def _early_us(decision: Decision) -> int:
-    """How early a row may be and still count as on time (µs): clocks jitter."""
-    return round(EARLY * decision.window.every_s * 1e6)
 
 
 def _later(code: Ints, at_us: Ints, by_us: int) -> Ints:

@@ -42,16 +42,23 @@ def judged(
     novelty: Floats,
     baseline: Sequence[str] | None,
     seed: int,
-) -> tuple[list[dict[str, Any]], pd.DataFrame]:
+) -> tuple[list[dict[str, Any]], pd.DataFrame, dict[str, Floats]]:
     """One row a family, and families beside reference policies.
 
     Returns:
         Rows of ``family``, ``FIGURES`` (``money`` per subject-day; ``difference`` to the cheapest family with
         its interval ``low`` to ``high``; NaN where costs are unknown or it is refused) and ``refused``; and
-        the frame of ``judge.compare`` against ``baseline`` (else the best constant action).
+        the frame of ``judge.compare`` against ``baseline`` (else the best constant action); and of each
+        family that is not refused the margin ``[rows]`` that each row is judged under.
     """
     fine = {name: entry for name, entry in entries.items() if not entry.refused}
-    priced, comparison = _priced(problem, fine, novelty, baseline, seed)
+    margins = {name: np.full(len(problem.y), problem.decision.policy.margin) for name in fine}
+    priced: dict[str, dict[str, float]] = {}
+    comparison = pd.DataFrame()
+    if fine and not isinstance(problem.decision.costs, str):
+        chosen = {name: chosen_actions(problem, entry.p, novelty) for name, entry in fine.items()}
+        margins = {name: one.margins for name, one in chosen.items()}
+        priced, comparison = _priced(problem, chosen, baseline, seed)
     y, weight = problem.y[problem.learn], problem.weight[problem.learn]
     table = []
     for name, entry in entries.items():
@@ -63,20 +70,13 @@ def judged(
             row |= {"margin": 0.0, "log_loss": log_loss(p, y, weight), "brier": brier(p, y, weight)}
             row |= {"accuracy": float(np.mean(p.argmax(axis=1) == y))} | priced.get(name, {})
         table.append(row)
-    return table, comparison
+    return table, comparison, margins
 
 
 def _priced(
-    problem: Problem,
-    fine: Mapping[str, Entry],
-    novelty: Floats,
-    baseline: Sequence[str] | None,
-    seed: int,
+    problem: Problem, chosen: Mapping[str, Chosen], baseline: Sequence[str] | None, seed: int
 ) -> tuple[dict[str, dict[str, float]], pd.DataFrame]:
     decision, rows = problem.decision, problem.examples.rows
-    if isinstance(decision.costs, str) or not fine:
-        return {}, pd.DataFrame()
-    chosen = {name: chosen_actions(problem, entry.p, novelty) for name, entry in fine.items()}
     actions = {name: one.actions for name, one in chosen.items()}
     first = judge.compare(rows, actions, decision, baseline=next(iter(actions)), seed=seed)
     cheapest = str(first["policy"].iloc[0])
@@ -129,13 +129,6 @@ def chosen_actions(problem: Problem, p: Floats, novelty: Floats) -> Chosen:
         best = _least(spent.sum(axis=0) - spent[i])
         said[test], each[test] = actions[best][test], margins[best]
     return Chosen(said, margins[_least(spent.sum(axis=0))], each)
-
-
-def margins_of_rows(problem: Problem, p: Floats, novelty: Floats) -> Floats:
-    """``[rows]`` the margin that each row is judged under; the declared one where costs are unknown."""
-    if isinstance(problem.decision.costs, str):
-        return np.full(len(problem.y), problem.decision.policy.margin)
-    return chosen_actions(problem, p, novelty).margins
 
 
 def _least(spent: Floats) -> int:

@@ -28,7 +28,7 @@ from aiotkit.core.decision import Decision
 from aiotkit.core.errors import DataError
 from aiotkit.lab import judge, splits
 from aiotkit.lab.calibrate import no_calibration
-from aiotkit.lab.contest import FIGURES, judged, margins_of_rows, winner
+from aiotkit.lab.contest import FIGURES, judged, winner
 from aiotkit.lab.evaluate import merge_alarms
 from aiotkit.lab.examples import BELIEVED, OWN_WORDS, Examples
 from aiotkit.lab.heads.alarm import Alarm, learn_tail
@@ -182,9 +182,7 @@ def detect(
     keep, notes = informative(examples.x[usual], examples.columns)
     examples = examples.with_columns([examples.columns[i] for i in keep])
     cuts = splits.folds(examples.rows, decision, folds, seed)
-    grouped = decision.resample == "subject" and examples.rows["subject"].nunique() >= 2
-    apart = examples.rows["subject" if grouped else "at_us"]
-    notes += fewer_folds(len(cuts), folds, apart, grouped=grouped)
+    notes += fewer_folds(len(cuts), folds, examples.rows, decision)
     found: dict[str, Detection] = {}
     for i, name in enumerate(names):
         report(f"{name}: {len(cuts)} folds", i / (len(names) + 1))
@@ -195,10 +193,11 @@ def detect(
         for n, d in found.items()
     ]
     name, comparison = winner(rows, money=False), pd.DataFrame()
+    margins: dict[str, Floats] = {}
     if known is not None:
         where = _places(examples)
         entries = {n: replace(d, p=d.p[where]) for n, d in found.items()}
-        rows, comparison = judged(known, entries, np.zeros(len(where)), baseline, seed)
+        rows, comparison, margins = judged(known, entries, np.zeros(len(where)), baseline, seed)
         name = winner(rows, money=not isinstance(decision.costs, str))
     trained = _trained(name, found[name], examples, decision, rows, notes, seed)
     report("done", 1.0)
@@ -206,8 +205,7 @@ def detect(
         none = examples.rows.iloc[:0]
         return Found(trained, np.zeros((0, 2)), none, np.zeros(0, np.int64), np.zeros(0), comparison)
     p = found[name].p[where]
-    margins = margins_of_rows(known, p, np.zeros(len(where)))
-    return Found(trained, p, known.examples.rows, known.fold_of, margins, comparison)
+    return Found(trained, p, known.examples.rows, known.fold_of, margins[name], comparison)
 
 
 def _detection(

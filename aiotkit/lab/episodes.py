@@ -19,7 +19,7 @@ import pandas as pd
 from aiotkit.core.decision import Decision
 from aiotkit.lab.labels import KEY
 from aiotkit.lab.policy_regions import known_costs
-from aiotkit.lab.schedule import EARLY
+from aiotkit.lab.schedule import early_us
 
 EPISODES = ["subject", "start_us", "end_us", "action", "ended", "state", "status", "cost", "low", "high"]
 _KNOWN = ("mature", "verified", "censored")
@@ -44,7 +44,7 @@ def episodes(decisions: pd.DataFrame, labels: pd.DataFrame, decision: Decision) 
     rows = [
         _priced(episode, decision)
         for _, mine in frame.groupby("subject", sort=True)
-        for episode in _cut(mine, horizon_us, round(EARLY * decision.window.every_s * 1e6))
+        for episode in _cut(mine, horizon_us, early_us(decision))
     ]
     return pd.DataFrame(rows, columns=EPISODES)
 

@@ -128,7 +128,6 @@ def pose(examples: Examples, decision: Decision, folds: int, seed: int) -> Probl
     names = [known.columns[i] for i in keep]
     known = known.with_columns(names)
     cuts = _learning_folds(known.rows, learn, decision, folds, seed)
-    grouped = decision.resample == "subject" and known.rows["subject"].nunique() >= 2
     return Problem(
         decision,
         examples.with_columns(names),
@@ -137,18 +136,17 @@ def pose(examples: Examples, decision: Decision, folds: int, seed: int) -> Probl
         np.array([states.index(state) for state in said], dtype=np.int64),
         _weights(known.rows),
         cuts,
-        grouped,
-        notes + fewer_folds(len(cuts), folds, known.rows["subject" if grouped else "at_us"], grouped=grouped),
+        splits.by_subject(known.rows, decision),
+        notes + fewer_folds(len(cuts), folds, known.rows, decision),
     )
 
 
-def fewer_folds(made: int, asked: int, apart: pd.Series, *, grouped: bool) -> tuple[str, ...]:
+def fewer_folds(made: int, asked: int, rows: pd.DataFrame, decision: Decision) -> tuple[str, ...]:
     """A note where fewer folds were made than asked for: what must stay together sets a limit."""
     if made >= asked:
         return ()
-    return (
-        f"{made} folds, not {asked}: there are {apart.nunique()} {'subjects' if grouped else 'instants'}",
-    )
+    column, what = ("subject", "subjects") if splits.by_subject(rows, decision) else ("at_us", "instants")
+    return (f"{made} folds, not {asked}: there are {rows[column].nunique()} {what}",)
 
 
 def _learning_folds(

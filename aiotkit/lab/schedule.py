@@ -21,6 +21,11 @@ from aiotkit.lab.telemetry import Indices, Series, Telemetry
 EARLY = 0.05
 
 
+def early_us(decision: Decision) -> int:
+    """How early a row may be and still count as on time (µs)."""
+    return round(EARLY * decision.window.every_s * 1e6)
+
+
 @dataclass(frozen=True, slots=True)
 class Due:
     """Instants, sorted by subject and time: ``codes`` (places in ``Telemetry.subjects``) and ``end_us``."""

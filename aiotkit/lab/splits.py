@@ -18,6 +18,11 @@ Index = NDArray[np.int64]
 Fold = tuple[Index, Index]
 
 
+def by_subject(rows: pd.DataFrame, decision: Decision) -> bool:
+    """Whether whole subjects are held out, not blocks of time."""
+    return decision.resample == "subject" and rows["subject"].nunique() >= 2
+
+
 def folds(rows: pd.DataFrame, decision: Decision, n: int, seed: int) -> list[Fold]:
     """``n`` pairs of positions (training, test); every row is tested once.
 
@@ -36,7 +41,7 @@ def folds(rows: pd.DataFrame, decision: Decision, n: int, seed: int) -> list[Fol
     if n < 2 or len(rows) < 2:
         raise DataError(f"{n} folds of {len(rows)} rows", expected="at least 2 folds and 2 rows")
     subjects = rows["subject"].nunique()
-    if decision.resample == "subject" and subjects >= 2:
+    if by_subject(rows, decision):
         tests = _by_subject(rows, min(n, subjects), seed)
     else:
         tests = blocks(rows, min(n, len(rows)))

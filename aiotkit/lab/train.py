@@ -27,7 +27,7 @@ from aiotkit.core.errors import DataError
 from aiotkit.lab import judge, leaks
 from aiotkit.lab.books import Names
 from aiotkit.lab.calibrate import NEVER, Calibration, choose_calibration, fit_calibration, no_calibration
-from aiotkit.lab.contest import FIGURES, judged, margins_of_rows, winner
+from aiotkit.lab.contest import FIGURES, judged, winner
 from aiotkit.lab.detect import detect
 from aiotkit.lab.examples import OWN_WORDS, Examples
 from aiotkit.lab.heads.base import Family, Floats, Ints, Windows
@@ -172,7 +172,7 @@ class _Contest:
             name: self._enter(name, family, 1 + i * len(problem.folds))
             for i, (name, family) in enumerate(self.families.items())
         }
-        table, comparison = judged(problem, entries, novelty, baseline, self.seed)
+        table, comparison, margins = judged(problem, entries, novelty, baseline, self.seed)
         trained = None
         while trained is None:
             name = winner(table, money=not isinstance(problem.decision.costs, str))
@@ -183,8 +183,7 @@ class _Contest:
         audit = self._audit() if audited else NOT_AUDITED
         self.report("done", 1.0)
         p, rows = entries[name].p, problem.examples.rows
-        margins = margins_of_rows(problem, p, novelty)
-        return Training(trained, p, novelty, rows, problem.fold_of, margins, audit, comparison)
+        return Training(trained, p, novelty, rows, problem.fold_of, margins[name], audit, comparison)
 
     def _audit(self) -> leaks.LeakAudit:
         problem = self.problem

@@ -66,6 +66,11 @@ class Trained:
         if shapes != wanted or len(self.probe_x) > PROBES:
             raise DataError(f"head '{self.family}': probes", expected=str(wanted), found=str(shapes))
 
+    @property
+    def reads(self) -> set[str]:
+        """The signals that the head reads, as features or raw."""
+        return {*self.signals, *(c.partition(".")[0] for c in self.columns)} - {"history", "context"}
+
     def save(self, folder: Path) -> None:
         """Write ``head.onnx``, ``probes.npz`` and, last, ``trained.json``, which names their digests."""
         folder.mkdir(parents=True, exist_ok=True)

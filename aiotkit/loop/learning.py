@@ -94,7 +94,7 @@ class Learner:
             training.oof_novelty,
             champion_until_us=self._learned_until_us,
             margins=training.oof_margins,
-            instead=without_head(known, _signals(training), decision, training.oof_novelty),
+            instead=without_head(known, training.trained.reads, decision, training.oof_novelty),
         )
         gates = money_gates(open_books(held_out, decision, seed, margin), held_out, decision, seed)
         figures = gates[0].figures
@@ -110,12 +110,6 @@ class Learner:
 
 def _number(value: object) -> float:
     return float(value) if isinstance(value, int | float) else np.nan
-
-
-def _signals(training: Training) -> set[str]:
-    """The signals that a head reads."""
-    named = (c.split(".")[0] for c in training.trained.columns)
-    return {*training.trained.signals, *named} - {"history", "context"}
 
 
 def naive(examples: Examples, decision: Decision) -> Examples:

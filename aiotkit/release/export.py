@@ -191,11 +191,10 @@ def _check_fits(decision: Decision, trained: Trained, head: bytes) -> None:
 
 def _interface(base: Interface, trained: Trained, head: bytes) -> Interface:
     outputs = {o.name for o in onnx.load_from_string(head).graph.output}
-    read = {c.partition(".")[0] for c in trained.columns} & set(base.inputs)
     return Interface.model_validate(
         base.model_dump()
         | {
-            "head_reads": tuple(sorted(read | set(trained.signals))),
+            "head_reads": tuple(sorted(trained.reads)),
             "states": trained.states,
             "history_inputs": tuple(c for c in trained.columns if c.startswith(f"{HISTORY}.")),
             "context_inputs": tuple(c for c in trained.columns if c.startswith(f"{CONTEXT}.")),

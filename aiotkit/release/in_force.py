@@ -201,7 +201,7 @@ def champion_actions(files: Mapping[str, bytes], examples: Examples, decision: D
     order = [interface.states.index(state) for state in decision.states]
     novelty = found.get(NOVELTY)
     said = actions_of(found[PROBABILITIES][:, order], with_policy(decision, files), novelty)
-    return followed(said, without_head(examples, interface.head_reads or interface.inputs, theirs, novelty))
+    return followed(said, without_head(examples, interface.reads, theirs, novelty))
 
 
 def front_of(graph: bytes) -> bytes:

@@ -368,16 +368,19 @@ def _memory(chosen: Measured, decision: Decision) -> GateResult:
     return _result("memory", {"peak_mb": peak, "limit": limit}, words, passed=limit is None or peak <= limit)
 
 
-def _guard(held_out: HeldOut, decision: Decision, margin: float) -> list[dict[str, Any]]:
+def _guard(money: Books, held_out: HeldOut, decision: Decision, margin: float) -> list[dict[str, Any]]:
     """What the guard against novelty does: rows unlike training, and money with it and without."""
-    spent = {}
-    unguarded = replace(held_out, novelty=None, instead=None)
-    for name, held in (("with it", held_out), ("without it", unguarded)):
-        said = held.actions(decision, margin)
-        ledger = money_of(held_out.rows, said, decision)
-        spent[f"money {name}"] = float(ledger["money"].sum()) / len(ledger)
+    unguarded = replace(held_out, novelty=None, instead=None).actions(decision, margin)
+    ledger = money_of(held_out.rows, unguarded, decision)
     unlike = int((np.asarray(held_out.novelty).reshape(-1) > 1).sum())
-    return [{"rows unlike training": unlike, "share": unlike / max(1, len(held_out.rows)), **spent}]
+    return [
+        {
+            "rows unlike training": unlike,
+            "share": unlike / max(1, len(held_out.rows)),
+            "money with it": money.line(CANDIDATE)["money_per_subject_day"],
+            "money without it": float(ledger["money"].sum()) / len(ledger),
+        }
+    ]
 
 
 def _tables(
@@ -398,7 +401,7 @@ def _tables(
             "sensitivity": lambda: rows(sensitivity(held_out, decision, seed, candidate.exported.margin)),
         }
     if held_out.novelty is not None and not isinstance(money, str):
-        tables["novelty"] = lambda: rows(_guard(held_out, decision, candidate.exported.margin))
+        tables["novelty"] = lambda: rows(_guard(money, held_out, decision, candidate.exported.margin))
     if held_out.threshold:
         tables["threshold"] = lambda: rows([{"on all rows": held_out.threshold}])
     own = [name for name in candidate.exported.interface.features if own_word(name)]

@@ -117,8 +117,7 @@ def train_rivals(
         if not training.oof_rows["key"].equals(known.rows["key"]):
             raise DataError(f"candidate '{name}': judged on other rows than were given")
         made = export(decision, training.trained, words=words)
-        reads = made.interface.head_reads or made.interface.inputs
-        instead = without_head(known, reads, decision, training.oof_novelty)
+        instead = without_head(known, made.interface.reads, decision, training.oof_novelty)
         actions = followed(training.actions(decision), instead)
         found.append(Rival(name.strip(), training.oof_p, actions, made.graph))
     _part(tell, len(wanted), len(wanted))("done", 0.0)
@@ -198,9 +197,9 @@ def _judged(name: str, files: Mapping[str, bytes], rows: Examples, decision: Dec
     found = run_graph(open_session(head_of(files["graph.onnx"]), name), feeds, name)
     order = [interface.states.index(state) for state in decision.states]
     p = found[PROBABILITIES][:, order]
-    novelty, reads = found.get(NOVELTY), interface.head_reads or interface.inputs
+    novelty = found.get(NOVELTY)
     said = actions_of(p, with_policy(decision, files), novelty)
-    actions = followed(said, without_head(rows, reads, decision, novelty))
+    actions = followed(said, without_head(rows, interface.reads, decision, novelty))
     return Rival(name, p, actions, files["graph.onnx"])
 
 

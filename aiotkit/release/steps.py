@@ -219,7 +219,7 @@ def gate(
         champion=None if rival is None else rival.digest,
         families=Trained.load(Path(trained)).table,
     )
-    reads = chosen.interface.head_reads or chosen.interface.inputs
+    reads = chosen.interface.reads
     held_out = _held_out(given, Path(trained), wanted, reads, {} if rival is None else rival.files)
     evidence = judge(candidate, held_out, wanted, seed=seed)
     out = _folder(out)

@@ -50,6 +50,21 @@ GUARD: dict[str, Any] = {
 
 
 @pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Run a command line in an empty folder; its exit code and what it said."""
+    from aiotkit.cli.main import main
+
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words: object) -> tuple[int, str]:
+        code = main([str(w) for w in words])
+        out = capsys.readouterr()
+        return code, out.out + out.err
+
+    return call
+
+
+@pytest.fixture
 def document() -> dict[str, Any]:
     """The decision as plain data; a test may spoil it."""
     return copy.deepcopy(GUARD)

@@ -22,21 +22,6 @@ pytest.importorskip("typer")
 HOURS = 480
 
 
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Run a command line in an empty folder; its exit code and what it said."""
-    from aiotkit.cli.main import main
-
-    monkeypatch.chdir(tmp_path)
-
-    def call(*words: object) -> tuple[int, str]:
-        code = main([str(w) for w in words])
-        out = capsys.readouterr()
-        return code, out.out + out.err
-
-    return call
-
-
 def telemetry(seed: int = 0, **more: Any) -> Any:
     """An hour a row, wall-clock times without offset: Zeit, what is given, Temperatur °C, vib."""
     rng = np.random.default_rng(seed)

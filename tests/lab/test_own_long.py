@@ -19,21 +19,6 @@ pytest.importorskip("typer")
 N = 300
 
 
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Run a command line in an empty folder; its exit code and what it said."""
-    from aiotkit.cli.main import main
-
-    monkeypatch.chdir(tmp_path)
-
-    def call(*words: object) -> tuple[int, str]:
-        code = main([str(w) for w in words])
-        out = capsys.readouterr()
-        return code, out.out + out.err
-
-    return call
-
-
 def long(machine: str, time: str, name: str, value: str, unit: str | None = None) -> Any:
     """Two machines, two signals, an hour a value."""
     rng, at = np.random.default_rng(3), pd.date_range("2026-03-02", periods=N, freq="h", tz="UTC")
