@@ -58,8 +58,9 @@ def bad_archives(running: Unsigned, keys: Keys, counter: int) -> Mapping[str, by
     """
     newer, older = (_again(running, n) for n in (counter, 1))
     whole = newer.archive(keys.release)
-    middle = len(whole) // 2
-    flipped = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
+    largest = max(running.files.values(), key=len)
+    spot = whole.index(largest) + len(largest) // 2  # inside a file, so that its digest must tell
+    flipped = whole[:spot] + bytes([whole[spot] ^ 1]) + whole[spot + 1 :]
     return {FLIPPED: flipped, ONE_KEY: newer.archive(keys.release[:1]), OLDER: older.archive(keys.release)}
 
 
