@@ -137,7 +137,7 @@ class Book:
             np.asarray(subjects, dtype=object),
             at,
             state[order].astype(np.int64),
-            _later(code, at, horizon - early_us(decision)),
+            _later(code, at, max(1, horizon - early_us(decision))),
         )
 
     def codes(self, actions: Actions, *, name: str = "actions") -> Ints:

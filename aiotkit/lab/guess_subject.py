@@ -10,10 +10,12 @@ import pandas as pd
 
 from aiotkit.lab.guess import LABELS, Guess, TimeFound, as_numbers
 from aiotkit.lab.instants import Instants
-from aiotkit.lab.layout import BOTH, QUALITY_NAMES, called
+from aiotkit.lab.layout import BOTH, QUALITY_NAMES, UNIT_NAMES, called
 from aiotkit.lab.long import is_id
 from aiotkit.lab.pace import STEADY, pace_of
 
+#: how the reason begins why a column that never changes is the subject
+ONE = "the same on every row"
 #: two words that say yes and no
 _SWITCHES = ("true false", "yes no", "on off", "ja nein", "an aus", "ein aus", "y n", "j n", "t f", "1 0")
 
@@ -50,7 +52,18 @@ def find_subject(frame: pd.DataFrame, time: TimeFound, besides: Collection[str] 
                 ", and its name says so" if hint else "; its name does not say"
             )
             best = Guess(column, "subject", why, sure)
-    return best
+    return best or _the_only_one(frame, taken | set(besides))
+
+
+def _the_only_one(frame: pd.DataFrame, taken: Collection[str]) -> Guess | None:
+    """A column that is called so and names one machine on every row."""
+    for column in map(str, frame.columns):
+        if column in taken or not is_id(column) or called([column], UNIT_NAMES):
+            continue
+        values = frame[column]
+        if values.nunique(dropna=False) == 1 and values.notna().all() and not is_switch(values):
+            return Guess(column, "subject", f"{ONE}, and its name says so", 0.8)
+    return None
 
 
 def is_switch(column: pd.Series) -> bool:

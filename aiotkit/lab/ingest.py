@@ -290,7 +290,7 @@ def _pieces(raw: Raw, layout: Layout, decision: Decision, options: Options) -> I
             yield _Piece(str(name), chosen, said, 0, convert, doubt)
         return
     for name, columns in layout.columns.items():
-        if layout.shape == "wide":
+        if layout.shape == "wide" or len(columns) == 1:
             yield _Piece(name, everything, raw.frame[columns[0]], 0)
             continue
         sampling = decision.signals[name].sampling

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 import pandas as pd
@@ -15,6 +15,7 @@ from aiotkit.core.errors import DataError, did_you_mean
 from aiotkit.lab.instants import Clock
 from aiotkit.lab.readers import Raw
 from aiotkit.lab.units import EVERYDAY, Conversion, conversion, unit_problem
+from aiotkit.lab.windows import numbered
 
 Shape = Literal["wide", "long", "window"]
 TIME_NAMES = ("time", "timestamp", "at", "datetime", "date", "ts", "t", "time_utc", "date_time")
@@ -40,7 +41,7 @@ QUALITY_NAMES = (
 #: words in the names of columns that name machines
 IDS = (
     r"(?:^|_)(?:id|serial|machine|device|asset|equip|equipment|unit|drive|pump|engine|vehicle|subject|host|server|"
-    r"rig|maschine|anlage|aggregat|gerat|geraet|pumpe)(?:$|_)"
+    r"bearing|motor|turbine|compressor|gearbox|robot|battery|fan|chiller|boiler|truck|press|rig|maschine|anlage|aggregat|gerat|geraet|pumpe)(?:$|_)"
 )
 
 
@@ -128,7 +129,7 @@ def settle(raw: Raw, decision: Decision, options: Options) -> Layout:
     units_said = {
         name: unit
         for name, mine in columns.items()
-        if shape == "wide"
+        if len(mine) == 1
         and name not in options.units
         and (unit := raw.units.get(mine[0]) or header_unit(mine[0]))
     }
@@ -192,10 +193,19 @@ def _shape(raw: Raw, decision: Decision, options: Options) -> Shape:
     }
     if options.name_column or (not lowered & names and _is_long(raw, decision, options)):
         return "long"
-    series = [c for c in raw.frame.columns if _sample_of(c)]
     if raw.headless:
         return "wide" if options.columns else "window"
-    return "window" if len(series) >= 8 and not lowered & names else "wide"
+    return "window" if _holds_windows(raw, decision, options) else "wide"
+
+
+def _holds_windows(raw: Raw, decision: Decision, options: Options) -> bool:
+    """Whether a signal has no column of its own, but eight numbered ones or more; or none has either."""
+    samples = {folded(n): c for n, c in numbered(raw.frame.columns).items() if len(c) >= 8}
+    columns = {folded(c) for c in raw.frame.columns}
+    written = {folded(options.columns.get(n, n)) for n in decision.signals}
+    if samples and not columns & (written | {folded(n) for n in decision.context}):
+        return True
+    return bool((written - columns) & set(samples))
 
 
 def called(columns: Iterable[str], names: Collection[str]) -> list[str]:
@@ -288,13 +298,14 @@ def _called(raw: Raw, names: Sequence[str], what: str, option: str) -> str:
 
 
 def _wide_columns(
-    raw: Raw, decision: Decision, options: Options, taken: set[str]
+    raw: Raw, decision: Decision, options: Options, taken: set[str], names: Sequence[str] = ()
 ) -> tuple[dict[str, tuple[str, ...]], list[str]]:
+    """A column of each name: of ``names``, of those that are asked for, or of all."""
     free = {folded(bare(c)): c for c in raw.frame.columns if c not in taken}
     free |= {folded(c): c for c in raw.frame.columns if c not in taken}
     columns: dict[str, tuple[str, ...]] = {}
     absent: list[str] = []
-    for name in options.only or (*decision.signals, *decision.context):
+    for name in names or options.only or (*decision.signals, *decision.context):
         if name in options.columns:
             raw.column(options.columns[name], name)
             columns[name] = (options.columns[name],)
@@ -315,9 +326,12 @@ def _wide_columns(
 def _window_columns(
     raw: Raw, decision: Decision, options: Options, taken: set[str]
 ) -> tuple[dict[str, tuple[str, ...]], list[str]]:
-    wanted = list(options.only or decision.signals)
     rest = [c for c in raw.frame.columns if c not in taken]
-    if raw.headless or not any(_sample_of(c) for c in rest):
+    groups = {} if raw.headless else numbered(rest)
+    if groups:
+        found, notes = _numbered_columns(raw, decision, options, taken, groups)
+    else:
+        wanted = list(options.only or decision.signals)
         if len(wanted) != 1:
             raise DataError(
                 f"{raw.name}: which signal are the windows of?",
@@ -325,35 +339,41 @@ def _window_columns(
                 found=", ".join(wanted),
                 do="Read only one name from this file.",
             )
-        found = {wanted[0]: tuple(rest)}
-    else:
-        prefixes = {n: folded(options.columns.get(n, n)) for n in wanted}
-        groups: dict[str, list[tuple[int, str]]] = {}
-        for column in rest:
-            sample = _sample_of(column)
-            if sample is not None:
-                groups.setdefault(folded(sample[0]), []).append((sample[1], column))
-        for name, prefix in prefixes.items():
-            if prefix not in groups:
-                raise DataError(
-                    f"{raw.name}: no columns {name}_0, {name}_1, … (samples of a window)",
-                    do=did_you_mean(name, groups),
-                )
-        found = {n: tuple(c for _, c in sorted(groups[p])) for n, p in prefixes.items()}
+        found, notes = {wanted[0]: tuple(rest)}, []
     for name, columns in found.items():
-        if len(columns) != decision.samples(name):
-            raise DataError(
-                f"{raw.name}: windows of '{name}'",
-                expected=f"{decision.samples(name)} samples (rate × length_s of the decision)",
-                found=f"{len(columns)} columns",
-                do="Check rate_hz and window.length_s against the file.",
-            )
-    return found, []
+        if (groups and len(columns) == 1) or len(columns) == decision.samples(name):
+            continue
+        raise DataError(
+            f"{raw.name}: windows of '{name}'",
+            expected=f"{decision.samples(name)} samples (rate × length_s of the decision)",
+            found=f"{len(columns)} columns",
+            do="Check rate_hz and window.length_s against the file.",
+        )
+    return found, notes
 
 
-def _sample_of(column: str) -> tuple[str, int] | None:
-    match = re.fullmatch(r"(.*?)[_.\[ ]?(\d+)\]?", column)
-    return (match[1], int(match[2])) if match and match[1] else None
+def _numbered_columns(
+    raw: Raw, decision: Decision, options: Options, taken: set[str], groups: Mapping[str, tuple[str, ...]]
+) -> tuple[dict[str, tuple[str, ...]], list[str]]:
+    """Columns of samples by name; names that have a column of their own beside them keep it."""
+    samples = {folded(written): columns for written, columns in groups.items() if len(columns) > 1}
+    names = [n for n in (options.only or decision.signals) if n in decision.signals]
+    windows = {n: samples[p] for n in names if (p := folded(options.columns.get(n, n))) in samples}
+    missing = [n for n in names if n not in windows and n not in options.columns]
+    alone = {folded(c) for c in raw.frame.columns if c not in taken}
+    missing = [n for n in missing if folded(n) not in alone]
+    if "" in samples and len(missing) == 1:  # columns called 0, 1, 2, …: of the one that has no other
+        windows[missing[0]] = samples[""]
+    elif missing:
+        raise DataError(
+            f"{raw.name}: no columns {missing[0]}_0, {missing[0]}_1, … (samples of a window)",
+            do=did_you_mean(missing[0], samples),
+        )
+    others = [n for n in (options.only or (*names, *decision.context)) if n not in windows]
+    if not others:
+        return windows, []
+    beside, notes = _wide_columns(raw, decision, replace(options, only=()), taken, others)
+    return windows | beside, notes
 
 
 def folded(name: str) -> str:

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from aiotkit.core.errors import DataError, EmptyFileError
 from aiotkit.lab.files import all_empty, expand, named, stem
-from aiotkit.lab.first_limit import below_highest, limit_of
+from aiotkit.lab.first_limit import limit_of
 from aiotkit.lab.guess import (
     SWITCHES,
     Found,
@@ -25,9 +24,7 @@ from aiotkit.lab.guess import (
     find_time,
     guess_columns,
     identifiers,
-    span_of,
     times_of_names,
-    unit_of,
     with_points,
 )
 from aiotkit.lab.guess_subject import find_subject
@@ -36,15 +33,17 @@ from aiotkit.lab.layout import BOTH, time_column
 from aiotkit.lab.long import Long, find_long
 from aiotkit.lab.pace import STEADY, Pace, paces, sampling, window_s
 from aiotkit.lab.proposal import Known, Proposal
+from aiotkit.lab.propose_files import of_bursts, of_many
 from aiotkit.lab.propose_values import doubts_of_values, drafts_of_names, kept, without_sentinels
-from aiotkit.lab.quality import poor, quality_column, sentinel_of
+from aiotkit.lab.propose_windows import WHOSE, headless_windows, of_files, samples_only, with_windows
+from aiotkit.lab.quality import poor, quality_column
 from aiotkit.lab.readers import Raw, read_raw, read_rows
 from aiotkit.lab.template import ContextDraft, SignalDraft
+from aiotkit.lab.windows import numbered, windows_in
 
 _MOST_ROWS = 200_000
 #: a decision file holds at most this many signals
 _MOST_SIGNALS = 256
-_WHOSE = "which subject the rows belong to: give --subject, --subject-column, or --subject-from filename"
 
 
 def propose(path: str | Path | pd.DataFrame | Sequence[str | Path], known: Known | None = None) -> Proposal:
@@ -68,16 +67,23 @@ def propose(path: str | Path | pd.DataFrame | Sequence[str | Path], known: Known
     named_at = times_of_names([stem(p) for p in files]) if len(files) > 1 else None
     timeless = known.time is None and find_time(raw.frame.head(200)).guess is None
     if named_at is not None and timeless and known.start is None:
-        found = _of_bursts(said, raw, named_at, files, known)
-    elif known.shape == "window" or (raw.headless and known.shape is None and _row_is_window(raw)):
+        found = of_bursts(_of_table(said, raw, known), raw, named_at, files, known)
+    elif _nothing_but_windows(raw, known):
         raws = [(p, raw if p == files[0] else read_raw(p, encoding=known.encoding)) for p in files]
-        found = _of_windows(said, [(p, _samples(r, known)) for p, r in raws if r.headless or known.shape])
+        found = of_files(said, [(p, samples_only(r, known)) for p, r in raws if r.headless or known.shape])
     else:
         found = _of_table(said, raw, known)
-        found = _of_many(found, files, known) if len(files) > 1 and named_at is None else found
+        found = of_many(found, raw, files, known) if len(files) > 1 and named_at is None else found
     passed_over = (f"why {named(empty)} hold no row: passed over",) if empty else ()
     found = replace(found, given=tuple(map(str, given)), doubts=(*found.doubts, *passed_over))
     return _settled(found, known)
+
+
+def _nothing_but_windows(raw: Raw, known: Known) -> bool:
+    """Whether columns have no names that say of which signal they are samples."""
+    if known.shape == "window":
+        return raw.headless or not numbered(map(str, raw.frame.columns))
+    return known.shape is None and raw.headless and headless_windows(raw)
 
 
 def _with_rows(files: Sequence[Path], encoding: str | None) -> tuple[list[Path], Raw, list[Path]]:
@@ -119,100 +125,15 @@ def _without(flags: Sequence[str], given: Sequence[str]) -> list[str]:
             for w in (option, value)]  # fmt: skip
 
 
-def _of_bursts(
-    path: str, raw: Raw, named_at: tuple[str, NDArray[np.int64]], files: Sequence[Path], known: Known
-) -> Proposal:
-    """A file a burst: its name says when it began, its rows are samples."""
-    found = _of_table(path, raw, known)
-    time_format, at_us = named_at
-    every, n = float(np.median(np.diff(np.sort(at_us)))) / 1e6, len(raw.frame)
-    length = min(1.0, every)
-    rate = float(f"{n / length:.9g}")
-    looked = [raw, *_some(files, known)]
-    signals = {
-        k: replace(s, rate_hz=rate, limit=below_highest(_tops(looked, found.columns[k]), "files looked at"))
-        for k, s in _widened(found, looked).items()
-    }
-    doubts = [d for d in found.doubts if not d.startswith("no column reads")]
-    doubts.append(f"the sampling rate: {n:,} rows a file are taken for {length:g} s")
-    doubts.append("which time zone the names of files are in: give --zone")
-    flags = ("--start-from", "filename", "--time-format", time_format, "--every-s", f"{length / n:.9g}")
-    shape = ("--shape", "wide") if raw.headless else ()
-    return replace(
-        found, signals=signals, context={}, doubts=tuple(doubts), flags=(*flags, *shape),
-        length_s=length, every_s=every, pace=Pace(length / n, 1.0, float(n)), zone_needed=True,
-    )  # fmt: skip
-
-
-def _of_many(found: Proposal, files: Sequence[Path], known: Known) -> Proposal:
-    doubts = [d for d in found.doubts if not d.startswith("which subject")]
-    doubts.append(f"whether all {len(files)} files are as {files[0].name}, which was looked at")
-    found = replace(found, signals=_widened(found, _some(files, known)))
-    if found.one("subject") is None and not known.names_subject:
-        stems = ", ".join([stem(p) for p in files[:3]] + ["…"] * (len(files) > 3))
-        doubts.append(f"whether each file is one subject, called as the file is ({stems}): taken so")
-        found = replace(found, flags=(*found.flags, "--subject-from", "filename"))
-    return replace(found, doubts=tuple(doubts))
-
-
-def _some(files: Sequence[Path], known: Known) -> list[Raw]:
-    """A few of the files behind the first: a later one may be another world."""
-    found = []
-    for i in sorted({len(files) // 4, len(files) // 2, len(files) - 1} - {0}):
-        try:
-            found.append(read_rows(files[i], encoding=known.encoding))
-        except EmptyFileError:
-            continue  # ingest says which are empty
-    return found
-
-
-def _widened(found: Proposal, looked: Sequence[Raw]) -> dict[str, SignalDraft]:
-    """Signals with ranges that hold what these files hold too."""
-    signals = dict(found.signals)
-    for raw in looked:
-        for name, column in found.columns.items():
-            values = (
-                as_numbers(raw.frame[column]) if name in signals and column in raw.frame.columns else None
-            )
-            if values is not None and len(values):
-                one, plain = sentinel_of(values.to_numpy(dtype=float)), values.to_numpy(dtype=float)
-                low, high = span_of(plain if one is None else plain[plain != one])
-                s = signals[name]
-                signals[name] = replace(s, low=min(s.low, low), high=max(s.high, high))
-    return signals
-
-
-def _tops(looked: Sequence[Raw], column: str) -> NDArray[np.float64]:
-    """The highest value of a column in each file."""
-    found = [as_numbers(raw.frame[column]) for raw in looked if column in raw.frame.columns]
-    return np.array([float(v.max()) for v in found if v is not None and len(v)])
-
-
-def _samples(raw: Raw, known: Known) -> Raw:
-    """A file of windows without what is no sample: its time, its subject."""
-    if raw.headless:
-        return raw
-    time = find_time(raw.frame.iloc[:_MOST_ROWS]).guess
-    taken = {known.subject_column, *(known.time or (time.column if time else "")).split(BOTH)}
-    columns = [c for c in raw.frame.columns if c not in taken and as_numbers(raw.frame[c]) is not None]
-    return replace(raw, frame=raw.frame[columns])
-
-
-def _row_is_window(raw: Raw) -> bool:
-    """Whether the columns of a file without header are samples of one signal: neighbours overlap."""
-    values = raw.frame.head(2000).apply(pd.to_numeric, errors="coerce").to_numpy(dtype=float)
-    if values.shape[1] < 8 or (len(raw.frame) > 50 * values.shape[1] and values.shape[1] <= 32):
-        return False
-    low, high = np.nanquantile(values, [0.02, 0.98], axis=0)
-    room = 0.05 * (np.nanmax(values) - np.nanmin(values))
-    overlap = (low[1:] <= high[:-1] + room) & (low[:-1] <= high[1:] + room)
-    alike = np.ptp((low + high) / 2) <= 20 * max(float(np.median(high - low)), room)
-    return bool(overlap.mean() >= 0.9 and alike)
-
-
 def _of_table(path: str, raw: Raw, known: Known) -> Proposal:
     frame, decimal = raw.frame.iloc[:_MOST_ROWS], known.decimal or decimal_of(raw.frame.iloc[:2000])
     frame = with_points(frame) if decimal == "," else frame
+    windows = _windows(raw, frame, known)
+    if windows:
+        others = replace(raw, frame=frame.drop(columns=[c for columns in windows.values() for c in columns]))
+        beside = replace(known, shape="wide", decimal=decimal)
+        rest = _of_table(path, others, beside)
+        return with_windows(rest, frame, windows, _time(raw, others.frame, beside), known)
     quality = quality_column(frame)
     bad = np.zeros(len(frame), dtype=bool) if quality is None else poor(frame[quality])
     frame = frame[~bad]
@@ -268,6 +189,15 @@ def _of_table(path: str, raw: Raw, known: Known) -> Proposal:
         path, len(raw.frame), shape, tuple(guesses), fastest, time.naive, tuple(doubts), signals, context,
         columns, length, length, tuple(flags), labels,
     )  # fmt: skip
+
+
+def _windows(raw: Raw, frame: pd.DataFrame, known: Known) -> Mapping[str, Sequence[str]]:
+    """The columns of samples, by signal, where rows are windows."""
+    if raw.headless or known.shape not in (None, "window"):
+        return {}
+    if known.shape is None:
+        return windows_in(frame)
+    return {name: columns for name, columns in numbered(map(str, frame.columns)).items() if len(columns) > 1}
 
 
 def _time(raw: Raw, frame: pd.DataFrame, known: Known) -> TimeFound:
@@ -359,39 +289,6 @@ def _choices(
     return {names[c]: ContextDraft(tuple(sorted(choices_of(frame[c]))), age) for c in columns}
 
 
-def _of_windows(path: str, files: Sequence[tuple[Path, Raw]]) -> Proposal:
-    """Files without header: a file a signal, a row a window."""
-    drafts: dict[str, SignalDraft] = {}
-    guesses: tuple[Guess, ...] = ()
-    sizes = {raw.frame.shape[1] for _, raw in files}
-    n = max(sizes)
-    names = identifiers([stem(p) for p, _ in files])
-    unsure = []
-    for file, raw in files:
-        values = raw.frame.apply(pd.to_numeric, errors="coerce").to_numpy(dtype=float)
-        name, rate = names[stem(file)], raw.frame.shape[1] / n
-        unit, sure, why = unit_of(name, float(np.nanmin(values)), float(np.nanmax(values)))
-        low, high = span_of(values)
-        guesses = guesses or tuple(
-            Guess(str(c), "sample", "numbers without a header", 0.7, unit) for c in raw.frame.columns
-        )
-        drafts[name] = SignalDraft(
-            unit, float(f"{rate:.9g}"), low, high, f"{sure:.0%} sure of the unit: {why}",
-            limit=below_highest(np.nanmax(values, axis=1), "windows"),
-        )  # fmt: skip
-        unsure += [name] if sure < 0.9 else []
-    doubts = [
-        "where a row begins in time: give --start and --every-s",
-        f"the sampling rate: 1 Hz is assumed below, so that a row lasts {n} s",
-        f"the units of {', '.join(unsure[:8])}" if unsure else "",
-        _WHOSE,
-    ]
-    return Proposal(
-        path, len(files[0][1].frame), "window", guesses, Pace(1.0, 1.0, float(n)), False,
-        tuple(d for d in doubts if d), drafts, {}, {}, float(n), float(n),
-    )  # fmt: skip
-
-
 def _doubts(
     guesses: Sequence[Guess], time: TimeFound, subject: Guess | None, pace: Pace | None, malformed: int
 ) -> Iterator[str]:
@@ -402,7 +299,7 @@ def _doubts(
     if time.naive:
         yield "which time zone the times are in: give --zone"
     if subject is None:
-        yield _WHOSE
+        yield WHOSE
     elif subject.sure < 0.8:
         yield f"whether '{subject.column}' is the subject"
     if pace is not None and pace.steady < STEADY:

@@ -19,6 +19,7 @@ import pandas as pd
 
 from aiotkit.core.errors import DataError, EmptyFileError, did_you_mean
 from aiotkit.lab.units import EVERYDAY, unit_problem
+from aiotkit.lab.windows import spread
 
 _DELIMITERS = ";\t|,"
 #: more columns than this are a table on its side, or parted wrongly
@@ -122,7 +123,7 @@ def _as_utf8(path: Path, data: bytes, encoding: str | None) -> bytes:
 
 def _from_frame(frame: pd.DataFrame) -> Raw:
     _refuse_many("frame", len(frame.columns))
-    taken = frame.copy(deep=False)
+    taken = spread(frame, FRAME).copy(deep=False)
     if not isinstance(taken.index, pd.RangeIndex) or taken.index.name is not None:
         taken = taken.reset_index()
     taken.columns = pd.Index([str(c) for c in taken.columns])
@@ -138,7 +139,7 @@ def _read_parquet(path: Path, digest: str) -> Raw:
 
     try:
         _refuse_many(str(path), pq.read_metadata(path).num_columns)
-        frame = pq.read_table(path).to_pandas()
+        frame = spread(pq.read_table(path).to_pandas(), str(path))
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DataError(f"{path}: not a Parquet file that can be read", found=str(error)) from error
     raw = _from_frame(frame)

@@ -22,8 +22,8 @@ EARLY = 0.05
 
 
 def early_us(decision: Decision) -> int:
-    """How early a row may be and still count as on time (µs)."""
-    return round(EARLY * decision.window.every_s * 1e6)
+    """How early a row may be and still end a step or a horizon, whichever is shorter (µs)."""
+    return round(EARLY * min(decision.window.every_s, decision.outcome.horizon_s) * 1e6)
 
 
 @dataclass(frozen=True, slots=True)

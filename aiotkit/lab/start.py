@@ -53,7 +53,7 @@ def draft_from(proposal: Proposal, name: str, **answers: Any) -> Draft:
         found["subject"] = identifier(subject.column)
     if proposal.labels:
         label = proposal.one("label")
-        found |= {"horizon_s": length, "silence": "", "states": states_of(proposal.labels)}
+        found |= {"horizon_s": proposal.every_s, "silence": "", "states": states_of(proposal.labels)}
         if found["states"] is None:
             found["states"] = _two_states("" if label is None else label.column)
     else:

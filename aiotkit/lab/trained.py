@@ -15,7 +15,7 @@ from aiotkit.core.canonical import canonical_bytes, digest
 from aiotkit.core.errors import DataError
 from aiotkit.lab.examples import Examples
 
-FORMAT = 1
+FORMAT = 2
 #: how many probe rows are kept at most
 PROBES = 2000
 _ABOUT = ("decision_digest", "family", "seed")
@@ -30,10 +30,10 @@ class Trained:
         decision_digest: of the decision it was trained for.
         family: name of the family chosen.
         features: window features the front must give, in order.
-        columns: what the head's input ``x`` holds, in order.
+        columns: what the head's input ``features`` holds, in order.
         signals: raw windows the head reads by name; empty for most.
         states: order of ``p``.
-        head: ONNX graph: ``x`` float32 ``[batch, columns]`` (and signals) to ``p`` and ``novelty``.
+        head: ONNX graph: ``features`` float32 ``[batch, columns]`` (and signals) to ``p`` and ``novelty``.
         probe_x: float32 ``[n, columns]``: real rows, NaN among them.
         probe_p: float64 ``[n, states]``: what the library computes for them, not the graph.
         table: one row a family tried; see ``lab.train``.

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from aiotkit.bundle.interface import PROBABILITIES
+from aiotkit.bundle.interface import FEATURES, PROBABILITIES
 from aiotkit.core.decision import Decision
 from aiotkit.core.features import NOVELTY
 from aiotkit.core.policy import ASK
@@ -119,7 +119,7 @@ def speaks_against(
 def say(trained: Trained, examples: Examples) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """``p`` ``[rows, states]`` and novelty ``[rows]``, by the head's own graph."""
     p, novelty = run_graph(
-        trained.head, {"x": examples.with_columns(trained.columns).x}, (PROBABILITIES, NOVELTY)
+        trained.head, {FEATURES: examples.with_columns(trained.columns).x}, (PROBABILITIES, NOVELTY)
     )
     return p, novelty[:, 0]
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aiotkit.bundle.interface import PROBABILITIES
+from aiotkit.bundle.interface import FEATURES, PROBABILITIES
 from aiotkit.bundle.tuned import tuned
 from aiotkit.core.canonical import JSON
 from aiotkit.core.decision import Decision
@@ -24,7 +24,7 @@ from aiotkit.lab.judge import actions_of, money_of
 from aiotkit.release.bench import ONE, RUNS, bench
 from aiotkit.release.evidence import Row
 from aiotkit.release.export import Exported
-from aiotkit.release.parity import X, open_session, run_graph
+from aiotkit.release.parity import open_session, run_graph
 from aiotkit.release.quantize import FLOAT32, Variant
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def predict(exported: Exported, examples: Examples) -> dict[str, NDArray[np.floa
         if name in names
     }
     if exported.columns:
-        feeds[X] = examples.with_columns(exported.columns).x
+        feeds[FEATURES] = examples.with_columns(exported.columns).x
     missing = sorted(names - set(feeds))
     if missing:
         raise BundleError(

@@ -1,8 +1,9 @@
 """One graph from a front and a trained head, refused unless it decides what the library decides.
 
-``front`` (windows to ``features``) and ``head`` (``x`` to ``p`` and ``novelty``) are graphs of their own, so
-that each can be run apart. Joined they are what the device runs: the glue gathers from features, history and
-context the columns the head was trained on, in its order. Nothing about the machine goes into the bytes.
+``front`` (windows to ``features``) and ``head`` (``features`` to ``p`` and ``novelty``) are graphs of their
+own, so that each can be run apart. Joined they are what the device runs: the glue gathers from features,
+history and context the columns the head was trained on, in its order. Nothing about the machine goes into
+the bytes.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from aiotkit.lab.examples import context_columns, history_columns
 from aiotkit.lab.features import OPSET, canonical_graph, export_front, rename_values
 from aiotkit.lab.own_words import check_words
 from aiotkit.release.graph import audit_graph
-from aiotkit.release.parity import Parity, Windows, X, graph_parity, head_parity, worse
+from aiotkit.release.parity import Parity, Windows, graph_parity, head_parity, worse
 
 if TYPE_CHECKING:
     from aiotkit.lab.own_words import OwnWords
@@ -42,12 +43,12 @@ class Exported:
         graph: windows, ``history`` and ``context`` to ``features``, ``p`` and, if the head has it,
             ``novelty``.
         front: windows to ``features`` alone.
-        head: ``x`` and raw signals to ``p`` and ``novelty`` alone.
+        head: ``features`` and raw signals to ``p`` and ``novelty`` alone.
         interface: names and sizes of the graph's inputs and outputs.
         parity: what the comparison with the library found.
         decision_digest: of the decision it was trained for.
         family: of the head.
-        columns: of ``x``, in order.
+        columns: of its ``features``, in order.
         figures: what training measured.
         seed: of training.
         variant: ``float32``, or how the head was quantized.
@@ -182,8 +183,8 @@ def _check_fits(decision: Decision, trained: Trained, head: bytes) -> None:
         raise BundleError(f"{what}: reads what the graph does not give", found=", ".join(missing))
     graph = onnx.load_from_string(head).graph
     inputs, outputs = {i.name for i in graph.input}, [o.name for o in graph.output]
-    wanted = set(trained.signals) | ({X} if trained.columns else set())
-    if inputs != wanted or (X in trained.signals and trained.columns):
+    wanted = set(trained.signals) | ({FEATURES} if trained.columns else set())
+    if inputs != wanted:
         raise BundleError(f"{what}: inputs", expected=str(sorted(wanted)), found=str(sorted(inputs)))
     if outputs not in ([PROBABILITIES], [PROBABILITIES, NOVELTY]):
         raise BundleError(f"{what}: outputs", expected="p, novelty", found=", ".join(outputs))
@@ -208,14 +209,14 @@ def join(front: bytes, head: bytes, interface: Interface, columns: Sequence[str]
 
     Args:
         front: windows to ``features``.
-        head: ``x`` (the ``columns``) and signals by name to ``p`` and ``novelty``.
+        head: ``features`` (the ``columns``) and signals by name to ``p`` and ``novelty``.
         interface: of the whole.
-        columns: what ``x`` holds, in order.
+        columns: what the head's ``features`` hold, in order.
     """
     first, last = onnx.load_from_string(front), onnx.load_from_string(head)
     signals = set(interface.inputs)
     rename_values(first.graph, lambda n: n if n in signals | {FEATURES} else f"front/{n}")
-    shared = {i.name for i in last.graph.input} - ({X} if columns else set())
+    shared = {i.name for i in last.graph.input} - ({FEATURES} if columns else set())
     outputs = {o.name for o in last.graph.output}
     rename_values(last.graph, lambda n: n if n in shared | outputs else f"head/{n}")
     glue, constants = _glue(interface, columns)
@@ -241,7 +242,7 @@ def _floats(name: str, n: int) -> Any:
 
 
 def _glue(interface: Interface, columns: Sequence[str]) -> tuple[list[Any], list[Any]]:
-    """Nodes that gather ``head/x`` from the outputs of the front and the slow inputs, and their weights."""
+    """Nodes that gather ``head/features`` from the front's outputs and the slow inputs, and their weights."""
     if not columns:
         return [], []
     slow = {HISTORY: interface.history_inputs, CONTEXT: interface.context_inputs}
@@ -249,7 +250,7 @@ def _glue(interface: Interface, columns: Sequence[str]) -> tuple[list[Any], list
     names = [*interface.features, *interface.history_inputs, *interface.context_inputs]
     nodes = [helper.make_node("Concat", parts, ["glue/all"], axis=1)] if len(parts) > 1 else []
     whole = "glue/all" if nodes else FEATURES
-    nodes.append(helper.make_node("Gather", [whole, "glue/index"], [f"head/{X}"], axis=1))
+    nodes.append(helper.make_node("Gather", [whole, "glue/index"], [f"head/{FEATURES}"], axis=1))
     index = np.array([names.index(column) for column in columns], dtype=np.int64)
     return nodes, [numpy_helper.from_array(index, "glue/index")]
 

@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from aiotkit.bundle.interface import CONTEXT, HISTORY, PROBABILITIES, Interface
+from aiotkit.bundle.interface import CONTEXT, FEATURES, HISTORY, PROBABILITIES, Interface
 from aiotkit.core.decision import Decision
 from aiotkit.core.errors import BundleError
 from aiotkit.core.features import NOVELTY
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 TOLERANCE = 1e-4
 #: labels whose probabilities lie closer than this are equally likely: neither is a flip of the other
 TIE = 1e-6
-#: name of the head's input of columns
-X = "x"
 _GIVEN = 256  # rows of given windows that are compared
 Array = NDArray[np.float32]
 Windows = Mapping[str, Array]
@@ -74,7 +72,7 @@ def head_parity(trained: Trained, head: bytes) -> Parity:
     """
     what = f"head '{trained.family}'"
     session = open_session(head, what)
-    probes = {X: trained.probe_x, **trained.probe_windows}
+    probes = {FEATURES: trained.probe_x, **trained.probe_windows}
     parity = Parity(label_flips=0, max_abs=0.0, n=0)
     n = len(trained.probe_p)
     if not n:
@@ -145,7 +143,7 @@ def graph_parity(
         rows = len(next(iter(case.values())))
         slow = _slow_inputs(rng, trained, made.interface, rows)
         features = compute_features(front, case)
-        expected = run_graph(head, {**case, X: _gather(made, features, slow)}, f"head '{made.family}'")
+        expected = run_graph(head, {**case, FEATURES: _gather(made, features, slow)}, f"head '{made.family}'")
         found = run_graph(whole, {**case, **slow}, "graph.onnx")
         where = f"graph of '{made.family}' against front and head apart, batch {rows}"
         parity = worse(parity, compare(expected[PROBABILITIES], found[PROBABILITIES], where))

@@ -23,12 +23,11 @@ from onnx import helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_dynamic, quantize_static
 from onnxruntime.quantization.calibrate import CalibrationMethod
 
-from aiotkit.bundle.interface import PROBABILITIES
+from aiotkit.bundle.interface import FEATURES, PROBABILITIES
 from aiotkit.core.errors import BundleError
 from aiotkit.core.features import NOVELTY
 from aiotkit.lab.features import canonical_graph
 from aiotkit.release.export import Exported
-from aiotkit.release.parity import X
 
 if TYPE_CHECKING:
     from aiotkit.lab.examples import Examples
@@ -74,9 +73,9 @@ def calibration_of(
     """
     names = {i.name for i in onnx.load_from_string(exported.head).graph.input}
     chosen = np.random.default_rng(seed).permutation(len(examples))[:rows]
-    feeds = {name: np.asarray(examples.windows[name][np.sort(chosen)]) for name in sorted(names - {X})}
+    feeds = {name: np.asarray(examples.windows[name][np.sort(chosen)]) for name in sorted(names - {FEATURES})}
     if exported.columns:
-        feeds[X] = examples.with_columns(exported.columns).x[np.sort(chosen)]
+        feeds[FEATURES] = examples.with_columns(exported.columns).x[np.sort(chosen)]
     return feeds
 
 

@@ -176,6 +176,18 @@ def test_a_row_that_comes_a_little_early_ends_the_horizon(guard: Any) -> None:
         assert exact == moved > 0
 
 
+def test_a_horizon_much_shorter_than_the_step_prices_each_row_once(guard: Any) -> None:
+    """A burst of a second an hour: the tolerance for early rows stays below the horizon."""
+    from aiotkit.lab.judge import money_of
+
+    outcome = guard.outcome.model_copy(update={"horizon_s": 1.0})
+    burst = guard.model_copy(
+        update={"window": guard.window.model_copy(update={"every_s": 3600.0}), "outcome": outcome}
+    )
+    rows = stretch(["broken"] * 3 + ["ok"] * 21)
+    assert money_of(rows, ["run"] * 24, burst)["money"].sum() == pytest.approx(3 * 900)
+
+
 def test_asking_always_is_a_policy_that_needs_no_data(document: dict[str, Any]) -> None:
     """Where somebody can be asked; and a threshold may ask above its limit."""
     from aiotkit.lab.judge import money_of, references, thresholds

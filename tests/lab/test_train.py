@@ -49,7 +49,7 @@ def training(document: dict[str, Any]) -> Training:
 
 
 def ran(trained: Trained, x: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    p, novelty = run_graph(trained.head, {"x": x}, ("p", "novelty"))
+    p, novelty = run_graph(trained.head, {"features": x}, ("p", "novelty"))
     return p, novelty
 
 
@@ -238,8 +238,8 @@ def test_what_was_acted_upon_is_judged_but_not_learned_from(guard: Decision) -> 
     assert found.trained.figures["rows"] == (~acted).sum()
     clean = train(examples.take(~acted), guard, families=["lda"], folds=3, seed=0)
     np.testing.assert_allclose(
-        run_graph(found.trained.head, {"x": found.trained.probe_x[:50]}, ("p",))[0],
-        run_graph(clean.trained.head, {"x": found.trained.probe_x[:50]}, ("p",))[0],
+        run_graph(found.trained.head, {"features": found.trained.probe_x[:50]}, ("p",))[0],
+        run_graph(clean.trained.head, {"features": found.trained.probe_x[:50]}, ("p",))[0],
         atol=0.02,
     )
 
@@ -386,6 +386,19 @@ def test_raw_windows_are_read_where_they_are_at_hand(guard: Decision) -> None:
         assert len(found.trained.probe_windows["vib"]) == len(found.trained.probe_x)
 
 
+@pytest.mark.parametrize("name", ["x", "y", "columns", "glue"])
+def test_a_raw_signal_may_be_called_as_one_likes(document: dict[str, Any], name: str) -> None:
+    """Its windows and the columns of features are two inputs, also of a signal called x."""
+    renamed = parse_decision(json.loads(json.dumps(document).replace('"vib', f'"{name}')))
+    made = pumps(parse_decision(document), windows=True, subjects=6, noise=3.0)
+    columns = tuple(c.replace("vib.", f"{name}.") for c in made.columns)
+    examples = replace(made, columns=columns, windows={name: made.windows["vib"]})
+    found = train(examples, renamed, families=["cnn"], folds=3, seed=0).trained
+    given = {"features": found.probe_x, name: found.probe_windows[name]}
+    p = run_graph(found.head, given, ("p",))[0]
+    np.testing.assert_allclose(p, found.probe_p, atol=1e-5)
+
+
 # --- without labels --------------------------------------------------------------------------------------
 
 
@@ -420,7 +433,7 @@ def test_detectors_learn_without_a_label(document: dict[str, Any]) -> None:
     decision = two_states(document, prevalence={"broken": 0.02})
     examples, odd = usual_and_strange(decision)
     found = train(examples, decision, families=["mahalanobis"], seed=0)
-    p = run_graph(found.trained.head, {"x": examples.x}, ("p",))[0][:, 1]
+    p = run_graph(found.trained.head, {"features": examples.x}, ("p",))[0][:, 1]
     assert np.median(p[odd]) > 0.1 > 0.03 > np.median(p[~odd])
     assert p.min() >= 0.0199
     assert found.oof_p.shape == (0, 2)
@@ -436,7 +449,7 @@ def test_a_false_alarm_budget_is_kept(document: dict[str, Any]) -> None:
     decision = two_states(document, kind="false_alarm_budget", alarms_per_day=budget)
     examples, odd = usual_and_strange(decision)
     found = train(examples, decision, families=["autoencoder"], seed=0)
-    p = run_graph(found.trained.head, {"x": examples.x}, ("p",))[0][:, 1]
+    p = run_graph(found.trained.head, {"features": examples.x}, ("p",))[0][:, 1]
     acts = p > turning_point(decision, 1)
     alarms = merge_alarms(examples.rows.loc[acts, ["subject", "at_us"]], decision.outcome.horizon_s)
     assert 0 < len(alarms) / len(examples) < 2.5 * budget

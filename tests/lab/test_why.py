@@ -289,7 +289,7 @@ def _by_hand(exported: Any, trace: Any, engine: Any, column: str, value: float) 
     }
     x = [value if c == column else float(known.get(c, 20.0)) for c in exported.columns]
     session = ort.InferenceSession(exported.head)
-    p = session.run(["p"], {"x": np.array([x], dtype=np.float32)})[0][0]
+    p = session.run(["p"], {"features": np.array([x], dtype=np.float32)})[0][0]
     return dict(zip(engine.interface.states, map(float, p), strict=True))
 
 

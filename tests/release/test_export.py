@@ -79,7 +79,7 @@ def test_the_head_gets_its_columns_in_the_order_it_was_trained_on(decision: Deci
     by_name |= {"history.vib_trend": history[:, 0]}
     by_name |= {name: context[:, i] for i, name in enumerate(made.interface.context_inputs)}
     x = np.stack([by_name[name] for name in COLUMNS], axis=1)
-    assert np.array_equal(open_session(made.head).run(["p"], {"x": x})[0], p)
+    assert np.array_equal(open_session(made.head).run(["p"], {"features": x})[0], p)
 
 
 def test_parity_is_reported_over_probe_rows_and_windows() -> None:
@@ -173,7 +173,7 @@ def test_a_foreign_operator_in_a_head_is_refused(decision: Decision, trained: Tr
 
     def evil(model: Any) -> None:
         model.opset_import.add(domain="com.example", version=1)
-        model.graph.node.append(helper.make_node("Evil", ["x"], ["y"], domain="com.example"))
+        model.graph.node.append(helper.make_node("Evil", ["features"], ["y"], domain="com.example"))
 
     with pytest.raises(BundleError, match=r"not standard.*com\.example"):
         export(decision, changed(trained, evil))
@@ -207,7 +207,7 @@ def test_a_head_for_another_decision_is_refused(trained: Trained) -> None:
     [
         ({"columns": (*COLUMNS, "vib.rms")}, "columns; expected some, each once"),
         ({"columns": (*COLUMNS[:-1], "nothing.rms")}, "reads what the graph does not give.*nothing"),
-        ({"signals": ("vib",)}, r"inputs; expected \['vib', 'x'\]; found \['x'\]"),
+        ({"signals": ("vib",)}, r"inputs; expected \['features', 'vib'\]; found \['features'\]"),
         ({"states": ("ok", "bad")}, r"states; expected .*worn"),
     ],
 )

@@ -603,7 +603,7 @@ def alone() -> Decision:
 def measured(alone: Decision) -> list[Measured]:
     """A network's variants, really measured."""
     exported = exported_head("mlp")
-    calibration = {"x": trained_head(alone, exported.columns, kind="mlp").probe_x}
+    calibration = {"features": trained_head(alone, exported.columns, kind="mlp").probe_x}
     return measure(variants(exported, calibration), pump_examples(alone), alone, runs=40)
 
 

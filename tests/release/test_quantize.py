@@ -30,7 +30,7 @@ from aiotkit.release.quantize import (  # noqa: E402
 
 @pytest.fixture(scope="module")
 def calibration() -> dict[str, np.ndarray]:
-    return {"x": trained_head(decision_of(), COLUMNS, kind="mlp").probe_x}
+    return {"features": trained_head(decision_of(), COLUMNS, kind="mlp").probe_x}
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def test_per_channel_has_a_scale_a_channel(made: dict[str, Variant]) -> None:
 def test_a_quantized_head_says_almost_the_same(made: dict[str, Variant], calibration: object) -> None:
     """Probabilities move a little, and do move: the weights are integers now."""
     assert isinstance(calibration, dict)
-    given = {"x": calibration["x"]}
+    given = {"features": calibration["features"]}
     exact = open_session(made[FLOAT32].head or b"").run(["p"], given)[0]
     for name in (DYNAMIC, PER_TENSOR, PER_CHANNEL):
         found = open_session(made[name].head or b"").run(["p"], given)[0]
@@ -137,7 +137,7 @@ def test_sums_in_float64_are_not_applicable_and_say_why(calibration: dict[str, n
 
 def test_what_the_quantizer_refuses_is_not_applicable_in_its_words() -> None:
     """Rows that do not fit the head end as an answer, not as a crash."""
-    wrong = {"x": np.zeros((8, 3), np.float32)}
+    wrong = {"features": np.zeros((8, 3), np.float32)}
     found = {v.name: v for v in variants(exported_head("mlp"), wrong)}
     assert found[DYNAMIC].graph is not None
     assert "not applicable: onnxruntime cannot quantize it; found" in found[PER_TENSOR].note
@@ -147,10 +147,10 @@ def test_calibration_rows_are_drawn_from_the_examples() -> None:
     """At most as many rows as asked for, in the head's columns, the same for the same seed."""
     examples = pump_examples(decision_of())
     drawn = calibration_of(exported_head("mlp"), examples, seed=3, rows=50)
-    assert {name: values.shape for name, values in drawn.items()} == {"x": (50, len(COLUMNS))}
+    assert {name: values.shape for name, values in drawn.items()} == {"features": (50, len(COLUMNS))}
     again = calibration_of(exported_head("mlp"), examples, seed=3, rows=50)
-    assert np.array_equal(drawn["x"], again["x"], equal_nan=True)
+    assert np.array_equal(drawn["features"], again["features"], equal_nan=True)
     known = {row.tobytes() for row in examples.with_columns(COLUMNS).x}
-    assert all(row.tobytes() in known for row in drawn["x"])
+    assert all(row.tobytes() in known for row in drawn["features"])
     with pytest.raises(DataError, match=r"column 'vib\.rms' is missing"):
         calibration_of(exported_head("mlp"), examples.with_columns(["temp.mean"]), seed=3)

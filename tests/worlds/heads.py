@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from worlds.bundles import decision_of
 
+from aiotkit.bundle.interface import FEATURES
 from aiotkit.core.decision import Decision
 from aiotkit.lab.examples import Examples, context_columns, history_columns
 from aiotkit.lab.trained import Trained
@@ -60,7 +61,7 @@ class _Head:
 
 
 def model_of(
-    nodes: list[Any], weights: dict[str, Any], columns: int, states: int, source: str = "x"
+    nodes: list[Any], weights: dict[str, Any], columns: int, states: int, source: str = FEATURES
 ) -> bytes:
     """A head file: ``x`` (or one signal) to ``p`` and, where a node makes it, ``novelty``."""
     outputs = {"p": states, "novelty": 1}
@@ -85,8 +86,8 @@ def model_of(
 
 def _known(nodes: list[Any], weights: dict[str, Any]) -> None:
     weights["zero"] = np.zeros(1, np.float32)
-    nodes.append(helper.make_node("IsNaN", ["x"], ["unknown"]))
-    nodes.append(helper.make_node("Where", ["unknown", "zero", "x"], ["known"]))
+    nodes.append(helper.make_node("IsNaN", [FEATURES], ["unknown"]))
+    nodes.append(helper.make_node("Where", ["unknown", "zero", FEATURES], ["known"]))
 
 
 def _linear(rng: np.random.Generator, columns: int, states: int) -> _Head:

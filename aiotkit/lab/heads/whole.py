@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from aiotkit.bundle.interface import FEATURES
 from aiotkit.core.errors import DataError
 from aiotkit.lab.calibrate import Calibration
 from aiotkit.lab.heads.base import Fitted, Floats, Ints, Windows
@@ -34,9 +35,9 @@ class WholeHead:
         return out
 
     def to_onnx(self, columns: int, samples: dict[str, int]) -> bytes:
-        """The graph: ``x`` (and raw signals) to ``p`` and ``novelty``."""
+        """The graph: ``features`` (and raw signals) to ``p`` and ``novelty``."""
         graph = Graph()
-        x = graph.input("x", columns) if columns else ""
+        x = graph.input(FEATURES, columns) if columns else ""
         windows = {name: graph.input(name, samples[name]) for name in self.fitted.signals}
         p = self.calibration.add_to(graph, self.fitted.add_to(graph, x, windows))
         if len(self.present) < self.states or (self.present != np.arange(self.states)).any():
@@ -53,7 +54,7 @@ class WholeHead:
         Raises:
             DataError: a label flips, or a probability or a novelty differs too much.
         """
-        given = ({"x": x} if x.shape[1] else {}) | {n: windows[n] for n in self.fitted.signals}
+        given = ({FEATURES: x} if x.shape[1] else {}) | {n: windows[n] for n in self.fitted.signals}
         wanted = ("p",) if self.novelty is None else ("p", "novelty")
         found, *rest = run_graph(head, given, wanted)
         expected = self.p(x, windows)

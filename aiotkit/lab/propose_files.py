@@ -1,0 +1,103 @@
+"""What several files of a kind probably hold, out of what the first of them seems to be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aiotkit.core.errors import EmptyFileError
+from aiotkit.lab.files import stem
+from aiotkit.lab.first_limit import below_highest
+from aiotkit.lab.guess import as_numbers, span_of
+from aiotkit.lab.guess_subject import ONE
+from aiotkit.lab.pace import Pace
+from aiotkit.lab.proposal import Known, Proposal
+from aiotkit.lab.quality import sentinel_of
+from aiotkit.lab.readers import Raw, read_rows
+from aiotkit.lab.template import SignalDraft
+
+
+def of_bursts(
+    found: Proposal, raw: Raw, named_at: tuple[str, NDArray[np.int64]], files: Sequence[Path], known: Known
+) -> Proposal:
+    """A file a burst: its name says when it began, its rows are samples; ``found`` in the first of them."""
+    time_format, at_us = named_at
+    every, n = float(np.median(np.diff(np.sort(at_us)))) / 1e6, len(raw.frame)
+    length = min(1.0, every)
+    rate = float(f"{n / length:.9g}")
+    looked = [raw, *_some(files, known)]
+    signals = {
+        k: replace(s, rate_hz=rate, limit=below_highest(_tops(looked, found.columns[k]), "files looked at"))
+        for k, s in _widened(found, looked).items()
+    }
+    doubts = [d for d in found.doubts if not d.startswith("no column reads")]
+    doubts.append(f"the sampling rate: {n:,} rows a file are taken for {length:g} s")
+    doubts.append("which time zone the names of files are in: give --zone")
+    flags = ("--start-from", "filename", "--time-format", time_format, "--every-s", f"{length / n:.9g}")
+    shape = ("--shape", "wide") if raw.headless else ()
+    return replace(
+        found, signals=signals, context={}, doubts=tuple(doubts), flags=(*flags, *shape),
+        length_s=length, every_s=every, pace=Pace(length / n, 1.0, float(n)), zone_needed=True,
+    )  # fmt: skip
+
+
+def of_many(found: Proposal, first: Raw, files: Sequence[Path], known: Known) -> Proposal:
+    """Several files of a kind; ``found`` in the first of them."""
+    doubts = [d for d in found.doubts if not d.startswith("which subject")]
+    doubts.append(f"whether all {len(files)} files are as {files[0].name}, which was looked at")
+    looked = _some(files, known)
+    found = _named_by_files(replace(found, signals=_widened(found, looked)), [first, *looked])
+    if found.one("subject") is None and not known.names_subject:
+        stems = ", ".join([stem(p) for p in files[:3]] + ["…"] * (len(files) > 3))
+        doubts.append(f"whether each file is one subject, called as the file is ({stems}): taken so")
+        found = replace(found, flags=(*found.flags, "--subject-from", "filename"))
+    return replace(found, doubts=tuple(doubts))
+
+
+def _named_by_files(found: Proposal, looked: Sequence[Raw]) -> Proposal:
+    """Without a subject that is one and the same in every file: not the machines, which files are of."""
+    who = found.one("subject")
+    if who is None or not who.why.startswith(ONE):
+        return found
+    names = {str(v) for raw in looked if who.column in raw.frame for v in raw.frame[who.column].dropna()}
+    if len(names) > 1:
+        return found
+    plain = [replace(g, role="constant", why=ONE) if g is who else g for g in found.guesses]
+    return replace(found, guesses=tuple(plain))
+
+
+def _some(files: Sequence[Path], known: Known) -> list[Raw]:
+    """A few of the files behind the first: a later one may be another world."""
+    found = []
+    for i in sorted({len(files) // 4, len(files) // 2, len(files) - 1} - {0}):
+        try:
+            found.append(read_rows(files[i], encoding=known.encoding))
+        except EmptyFileError:
+            continue  # ingest says which are empty
+    return found
+
+
+def _widened(found: Proposal, looked: Sequence[Raw]) -> dict[str, SignalDraft]:
+    """Signals with ranges that hold what these files hold too."""
+    signals = dict(found.signals)
+    for raw in looked:
+        for name, column in found.columns.items():
+            values = (
+                as_numbers(raw.frame[column]) if name in signals and column in raw.frame.columns else None
+            )
+            if values is not None and len(values):
+                one, plain = sentinel_of(values.to_numpy(dtype=float)), values.to_numpy(dtype=float)
+                low, high = span_of(plain if one is None else plain[plain != one])
+                s = signals[name]
+                signals[name] = replace(s, low=min(s.low, low), high=max(s.high, high))
+    return signals
+
+
+def _tops(looked: Sequence[Raw], column: str) -> NDArray[np.float64]:
+    """The highest value of a column in each file."""
+    found = [as_numbers(raw.frame[column]) for raw in looked if column in raw.frame.columns]
+    return np.array([float(v.max()) for v in found if v is not None and len(v)])
