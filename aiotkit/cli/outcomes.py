@@ -10,7 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from aiotkit.core.decision import Decision
-    from aiotkit.lab.outcome_forms import Told
+    from aiotkit.lab.outcome_told import Told
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Import outcomes; turn them into labels.")
 
@@ -21,6 +21,7 @@ Forms (found by themselves where they can be):
   reports   a row a report: subject, state, at; and source, reported_at, reliability, kind, provenance, note
   column    a row a moment with a label column: in the telemetry file itself, or beside it
   failures  a row an event: which subject, when; --state says what it means
+  ends      records that run to failure: the last row of each subject; --state says what it means
   windows   a row a span of time, from when to when; or JSON {name: [[from, to], ...]}
 
 Rows with an unknown subject, source or state, said before it was so, or doubled, are rejected with their
@@ -34,6 +35,7 @@ Examples:
   aiotkit outcomes import history.csv --lake lake --decision pump.yaml --label failure --zone UTC
   aiotkit outcomes import labels.csv --lake lake --decision pump.yaml --label class --map 3=worn --map 0=ok
   aiotkit outcomes import broke.csv --lake lake --decision pump.yaml --form failures --state broken --zone UTC
+  aiotkit outcomes import engines.csv --lake lake --decision engine.yaml --form ends --state worn
   aiotkit outcomes import spans.json --lake lake --decision pump.yaml --state leak --entry pump-3 --zone UTC
 """
 _STATUS = """Say which decisions have a label, and which state: mature, verified, censored, pending, none.
@@ -54,7 +56,7 @@ def import_(
     lake: LakeOption,
     decision: DecisionOption,
     form: Annotated[
-        Literal["reports", "column", "failures", "windows"] | None,
+        Literal["reports", "column", "failures", "ends", "windows"] | None,
         typer.Option(help="Found by itself if not given."),
     ] = None,
     subject: Annotated[str | None, typer.Option(help="The one subject of all rows.")] = None,
@@ -66,7 +68,7 @@ def import_(
     end: Annotated[str | None, typer.Option(help="Windows: column of ends.")] = None,
     label: Annotated[str | None, typer.Option(help="Column that says how it was.")] = None,
     map_: Annotated[list[str] | None, typer.Option("--map", help="VALUE=STATE (repeat).")] = None,
-    state: Annotated[str | None, typer.Option(help="Failures, windows: what each row means.")] = None,
+    state: Annotated[str | None, typer.Option(help="Failures, ends, windows: what each row means.")] = None,
     source: Annotated[str | None, typer.Option(help="Who says it; default: the only source.")] = None,
     entry: Annotated[str | None, typer.Option(help="JSON with several names: which one.")] = None,
     start: Annotated[str | None, typer.Option(help="Rows without time: when the first began.")] = None,
@@ -99,7 +101,7 @@ def import_(
     from aiotkit.cli.ingest import pairs
     from aiotkit.lab.decision_file import read_decision
     from aiotkit.lab.instants import Clock
-    from aiotkit.lab.outcome_forms import Told
+    from aiotkit.lab.outcome_told import Told
 
     wanted = read_decision(decision)
     told = Told(

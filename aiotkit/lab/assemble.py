@@ -36,7 +36,7 @@ from aiotkit.lab.schedule import Due, due
 from aiotkit.lab.telemetry import COLUMNS, Telemetry, gather, stretches
 
 if TYPE_CHECKING:
-    from aiotkit.lab.outcome_forms import Told
+    from aiotkit.lab.outcome_told import Told
     from aiotkit.lab.own_words import OwnWords
     from aiotkit.lake.lake import Lake
 

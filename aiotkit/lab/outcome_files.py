@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from aiotkit.core.errors import DataError, did_you_mean
-from aiotkit.lab.outcome_forms import Told, one_of
+from aiotkit.lab.outcome_told import Told, one_of
 from aiotkit.lab.readers import Raw, read_raw
 
 _FILES = (".csv", ".tsv", ".txt", ".parquet", ".json", ".npz")

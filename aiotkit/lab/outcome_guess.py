@@ -11,7 +11,9 @@ from aiotkit.lab.guess import as_time, find_time
 from aiotkit.lab.guess_subject import find_subject
 from aiotkit.lab.layout import BOTH, TIME_NAMES, time_column
 from aiotkit.lab.long import is_id
-from aiotkit.lab.outcome_forms import ENDS, EVENTS, STARTS, Told, form_of, one_of, subject_names, texts
+from aiotkit.lab.outcome_forms import form_of
+from aiotkit.lab.outcome_rows import ENDS, EVENTS, STARTS, subject_names, texts
+from aiotkit.lab.outcome_told import Told, one_of
 from aiotkit.lab.readers import Raw
 
 _MOST_ROWS = 20_000

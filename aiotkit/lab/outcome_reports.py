@@ -15,8 +15,9 @@ from aiotkit.core.errors import OutcomeError, did_you_mean
 from aiotkit.lab.instants import parse_instants
 from aiotkit.lab.labels import INSPECTION
 from aiotkit.lab.outcome_files import read_told
-from aiotkit.lab.outcome_forms import Reading, Told, check_told, one_of, read_form, source_of
+from aiotkit.lab.outcome_forms import Reading, read_form, source_of
 from aiotkit.lab.outcome_guess import settle
+from aiotkit.lab.outcome_told import Told, check_told, one_of
 from aiotkit.lab.readers import Raw
 
 ALREADY = "in the lake already"

@@ -18,8 +18,8 @@ from aiotkit.core.errors import OutcomeError
 from aiotkit.lab.instants import Clock
 from aiotkit.lab.labels import KEY, label
 from aiotkit.lab.outcome_files import read_told
-from aiotkit.lab.outcome_forms import Told, reading_of
 from aiotkit.lab.outcome_reports import ALREADY, OUTCOMES, SAME, Imported, Span, read_outcomes
+from aiotkit.lab.outcome_told import Told, reading_of
 from aiotkit.lab.readers import FRAME, Raw
 from aiotkit.lab.readings import otherwise, quoted, remember, remembered
 

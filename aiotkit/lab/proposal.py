@@ -16,6 +16,14 @@ from aiotkit.lab.layout import Shape, folded
 from aiotkit.lab.pace import SNAPSHOT_S, Pace
 from aiotkit.lab.template import ContextDraft, SignalDraft, context_lines, signal_lines
 
+#: options that say whose a row is and when, for telemetry and outcomes alike
+_PLACES = frozenset(
+    {
+        "--time", "--subject-column", "--subject", "--subject-from", "--time-format", "--encoding", "--start",
+        "--every-s", "--epoch", "--ambiguous",
+    }
+)  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class Known:
@@ -107,6 +115,12 @@ class Proposal:
         return self.pace is not None and self.pace.period_s >= SNAPSHOT_S
 
     @property
+    def runs_to_failure(self) -> bool:
+        """Whether rows are counted for each subject and carry no time: records up to a failure, it seems."""
+        roles = {g.role for g in self.guesses}
+        return "time" not in roles and {"subject", "counter"} <= roles
+
+    @property
     def fragment(self) -> str:
         """Signals, window and context as a decision file has them, to be read and corrected."""
         window = f"window: {{length_s: {self.length_s:.9g}, every_s: {self.every_s:.9g}}}"
@@ -143,8 +157,10 @@ class Proposal:
         words = ["…", "--form", "failures", "--state", state]
         if self.labels and label is not None:
             words = [shlex.join(self.given or (self.path,)), "--label", shlex.quote(label.column)]
-            kept |= {"--time", "--subject-column", "--subject", "--subject-from", "--time-format"}
-            kept |= {"--encoding", "--start", "--every-s", "--epoch", "--ambiguous"}
+            kept |= _PLACES
+        elif self.runs_to_failure:
+            words = [shlex.join(self.given or (self.path,)), "--form", "ends", "--state", state]
+            kept |= _PLACES
         for flag, value in pairwise(shlex.split(self.reading())):
             words += [flag, _quoted(value)] if flag in kept else []
         return " ".join(words)

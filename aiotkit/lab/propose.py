@@ -179,6 +179,8 @@ def _of_table(path: str, raw: Raw, known: Known) -> Proposal:
     fastest = min(found.values(), key=lambda p: p.period_s, default=None)
     doubts = list(_doubts(guesses, time, subject, fastest, len(raw.malformed)))
     doubts += doubts_of_values(far, quality, int(bad.sum()))
+    if subject is not None and time.guess is None and not labels and _counters(guesses):
+        doubts.append("whether each record ends with a failure: taken so in the commands (--form ends)")
     if len(signals) > _MOST_SIGNALS:
         doubts.append(f"which of {len(signals):,} signals matter: the first {_MOST_SIGNALS} are drafted")
         signals = dict(list(signals.items())[:_MOST_SIGNALS])
@@ -189,6 +191,10 @@ def _of_table(path: str, raw: Raw, known: Known) -> Proposal:
         path, len(raw.frame), shape, tuple(guesses), fastest, time.naive, tuple(doubts), signals, context,
         columns, length, length, tuple(flags), labels,
     )  # fmt: skip
+
+
+def _counters(guesses: Sequence[Guess]) -> list[str]:
+    return [g.column for g in guesses if g.role == "counter"]
 
 
 def _windows(raw: Raw, frame: pd.DataFrame, known: Known) -> Mapping[str, Sequence[str]]:

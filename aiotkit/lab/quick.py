@@ -21,8 +21,8 @@ from aiotkit.lab.examples import Examples
 from aiotkit.lab.ingest import IngestReport
 from aiotkit.lab.instants import Clock
 from aiotkit.lab.layout import Options
-from aiotkit.lab.outcome_forms import Told
 from aiotkit.lab.outcome_reports import Imported, read_outcomes
+from aiotkit.lab.outcome_told import Told
 from aiotkit.lab.propose import propose
 from aiotkit.lab.recipe import recipe
 from aiotkit.lab.start import draft_from, two_costs

@@ -32,8 +32,8 @@ def decision() -> Any:
 def read(frame: Any, decision: Any, known: Any = ("P1", "P2"), **told: Any) -> Any:
     """Outcomes out of a frame or file."""
     from aiotkit.lab.instants import Clock
-    from aiotkit.lab.outcome_forms import Told
     from aiotkit.lab.outcome_reports import read_outcomes
+    from aiotkit.lab.outcome_told import Told
 
     clock = Clock(told.pop("zone", "UTC"))
     return read_outcomes(frame, decision, Told(clock=clock, **told), known=dict.fromkeys(known))

@@ -312,8 +312,8 @@ def test_json_spans_and_instants_by_name(tmp_path: Path) -> None:
     """JSON of spans or instants under names of files finds its subject by the file's stem."""
     import json
 
-    from aiotkit.lab.outcome_forms import Told
     from aiotkit.lab.outcome_reports import read_outcomes
+    from aiotkit.lab.outcome_told import Told
 
     decision = small()
     span = [["2025-10-24T01:00:00Z", "2025-10-24T03:30:00Z"]]
@@ -373,7 +373,7 @@ def test_a_row_a_window_is_labelled_by_its_own_row() -> None:
     """Where a row covers a whole window, its label belongs to that window and to no other."""
     from aiotkit.lab.assemble import from_frames
     from aiotkit.lab.layout import Options
-    from aiotkit.lab.outcome_forms import Told
+    from aiotkit.lab.outcome_told import Told
 
     rng = np.random.default_rng(1)
     bad = rng.integers(0, 2, 200)
@@ -418,8 +418,8 @@ def test_outcomes_that_cannot_be_told_say_what_is_valid(
     table: dict[str, Any], told: dict[str, Any], words: str
 ) -> None:
     """Each refusal names what was expected and what to say."""
-    from aiotkit.lab.outcome_forms import Told
     from aiotkit.lab.outcome_reports import read_outcomes
+    from aiotkit.lab.outcome_told import Told
 
     with pytest.raises((OutcomeError, DataError), match=words):
         read_outcomes(pd.DataFrame(table), small(), Told(**told), known={"m1": None})
@@ -427,8 +427,8 @@ def test_outcomes_that_cannot_be_told_say_what_is_valid(
 
 def test_labels_that_can_mean_nothing_are_rejected_or_said() -> None:
     """Unknown subjects and values, spans that end before they begin, outcomes before any telemetry."""
-    from aiotkit.lab.outcome_forms import Told
     from aiotkit.lab.outcome_reports import read_outcomes
+    from aiotkit.lab.outcome_told import Told
 
     span = (pd.Timestamp("2025-10-24T00:00Z").value // 1000, pd.Timestamp("2025-10-25T00:00Z").value // 1000)
     table = pd.DataFrame(

@@ -364,3 +364,57 @@ def test_an_instant_is_asked_for_in_words(begun: Any, given: str, words: str) ->
         f"instant '{given}'; expected date, time and offset in ISO 8601, such as 2026-03-01T08:00:00Z" in said
     )
     assert words in said
+
+
+def lives(units: int = 12) -> Any:
+    """Cycles of engines, one below the other, each up to its failure; no dates."""
+    rng = np.random.default_rng(2)
+    frames = []
+    for i in range(units):
+        left = np.arange(int(rng.uniform(80, 160)))[::-1]
+        heat = 640 + 8 * np.exp(-left / 15) + rng.normal(0, 0.4, len(left))
+        noise = rng.normal(0, 1, len(left))
+        frames.append(
+            pd.DataFrame(
+                {"unit": i + 1, "cycle": np.arange(len(left)) + 1, "t30": heat.round(3), "w": noise.round(3)}
+            )
+        )
+    return pd.concat(frames, ignore_index=True)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of MLflow's own database
+def test_records_that_run_to_failure_need_no_list_of_failures(run: Any) -> None:
+    """Each subject's last row is its failure: the commands say so, and decisions before it are labelled."""
+    frame = lives()
+    write(frame, "engines.csv")
+    code, said = run("init", "e", "--from", "engines.csv", "--horizon-s", 20 * 3600, "--yes")
+    assert code == 0, said
+    assert "whether each record ends with a failure: taken so in the commands (--form ends)" in said
+    where = ("--subject-column", "unit", "--start", "2020-01-01T00:00Z", "--every-s", 3600)
+    assert "engines.csv --form ends --state worn --subject-column unit --start … --every-s 3600" in said
+    both = ("--decision", "e.yaml", "--lake", "lake")
+    assert run("ingest", "engines.csv", *where, *both)[0] == 0
+    code, said = run("outcomes", "import", "engines.csv", "--form", "ends", *where, *both)
+    assert code == 0, said
+    assert "the last row of 12 subjects is taken for 'worn'" in said
+    code, said = run("run", "retrain", *both, "--families", "lda", "--in-process", "--json")
+    assert code in (0, 4), said  # whether a dozen lives are enough is for the gates to say
+    rows = pd.read_parquet(next(Path("work").rglob("rows.parquet")))
+    worn = rows[rows["state"] == "worn"].groupby("subject").size()
+    assert (worn == 19).sum() >= 11  # those from which it lies ahead, less than 20 hours
+    last = rows.sort_values("at_us").groupby("subject").tail(1)
+    assert (last["state"] == "worn").sum() >= 11
+
+
+def test_a_record_that_ends_with_its_failure_has_no_label_column(run: Any) -> None:
+    """One or the other."""
+    write(lives(2).assign(failed=0), "engines.csv")
+    assert run("init", "e", "--from", "engines.csv", "--yes")[0] == 0
+    where = ("--subject-column", "unit", "--start", "2020-01-01T00:00Z", "--every-s", 3600)
+    both = ("--decision", "e.yaml", "--lake", "lake")
+    assert run("ingest", "engines.csv", *where, *both)[0] == 0
+    code, said = run(
+        "outcomes", "import", "engines.csv", "--form", "ends", "--label", "failed", *where, *both
+    )
+    assert code == 2
+    assert "Give either --form ends with --state STATE, or --label COLUMN" in said

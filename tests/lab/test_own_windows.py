@@ -59,6 +59,7 @@ def took(run: Any, *words: object) -> dict[str, int]:
     return kept
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of MLflow's own database
 def test_numbered_columns_that_look_alike_are_a_window(run: Any, tmp_path: Path) -> None:
     """From the file to a candidate: samples, a number a row, words and labels, each as what it is."""
     bursts().to_csv("b.csv", index=False)
@@ -79,7 +80,7 @@ def test_numbered_columns_that_look_alike_are_a_window(run: Any, tmp_path: Path)
     both = ("--decision", "b.yaml", "--lake", "lake")
     assert run("outcomes", "import", "b.csv", "--label", "label", *both)[0] == 0
     code, said = run("run", "retrain", *both, "--families", "lda", "--in-process", "--json")
-    assert code in (0, 3), said
+    assert code == 0, said
 
 
 def test_lists_of_samples_are_windows_too(run: Any) -> None:
