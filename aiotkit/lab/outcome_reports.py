@@ -80,7 +80,10 @@ def read_outcomes(
         rows, notes = _read(raw, decision, told)
     else:
         rows, notes = _prepared(reading, decision), reading.notes
-    _check(rows, decision, known, _NEVER if now_us is None else now_us)
+    now_us = _NEVER if now_us is None else now_us
+    if form == "ends":
+        rows["reported_us"] = _closed(rows["at_us"], decision, now_us)
+    _check(rows, decision, known, now_us)
     _mark_doubles(rows, pd.DataFrame(columns=SAME) if stored is None else stored)
     good = rows["reason"] == ""
     lines = pd.DataFrame([(m.row, m.reason, m.content) for m in raw.malformed], columns=_REJECTED)
@@ -96,6 +99,11 @@ def read_outcomes(
         raw.digest,
         form,
     )
+
+
+def _closed(at_us: pd.Series, decision: Decision, now_us: int) -> pd.Series:
+    """When a record that ends with a failure is known as a whole: after maturity, at most now."""
+    return (at_us + round(decision.outcome.maturity_s * 1e6)).clip(upper=now_us).clip(lower=at_us)
 
 
 def _prepared(reading: Reading, decision: Decision) -> pd.DataFrame:

@@ -117,13 +117,13 @@ def pose(examples: Examples, decision: Decision, folds: int, seed: int) -> Probl
         raise DataError(
             f"{learn.sum()} labelled rows of {len(examples)}",
             expected=f"at least {FEWEST}",
-            do="Import more outcomes, or wait until they mature. Detectors need no labels: "
+            do=f"Import more outcomes{_young(examples)}. Detectors need no labels: "
             f"families {', '.join(DETECTORS)}.",
         )
     states = list(decision.states)
     said = known.rows["state"].astype(str)
     _check_declared(said, states, decision)
-    _check_several(said[learn])
+    _check_several(said[learn], _young(examples))
     keep, notes = informative(known.x[learn], known.columns)
     names = [known.columns[i] for i in keep]
     known = known.with_columns(names)
@@ -181,14 +181,25 @@ def _check_declared(said: pd.Series, states: list[str], decision: Decision) -> N
         )
 
 
-def _check_several(said: pd.Series) -> None:
+def _young(examples: Examples) -> str:
+    """What to do about rows whose outcome may still come."""
+    young = int((examples.rows["status"] == "pending").sum())
+    if not young:
+        return ""
+    return (
+        f", or wait until those of {young:,} rows that are pending mature (where the record is complete, say "
+        "so with --as-of, a later time)"
+    )
+
+
+def _check_several(said: pd.Series, young: str) -> None:
     counts = said.value_counts()
     if len(counts) < 2:
         raise DataError(
             f"all {len(said)} labelled rows have one state, '{counts.index[0]}'",
             expected="at least two states to tell apart",
-            do="Collect outcomes of other states; until then keep the written rule, or train detectors, "
-            f"which need no labels: families {', '.join(DETECTORS)}.",
+            do=f"Collect outcomes of other states{young}; until then keep the written rule, or train "
+            f"detectors, which need no labels: families {', '.join(DETECTORS)}.",
         )
 
 

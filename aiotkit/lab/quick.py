@@ -58,11 +58,11 @@ class Own:
         lines += [f"  {n:,}  {state}" for state, n in states.items()]
         return "\n".join(lines)
 
-    def train(self, *, seed: int, folds: int = 5) -> Training:
-        """Let heads compete on what has a label (see ``lab.train``)."""
-        from aiotkit.lab.train import train
+    def train(self, *, seed: int, folds: int = 5, families: Sequence[str] | None = None) -> Training:
+        """Let heads compete on what has a label (``families``: these alone; see ``lab.train``)."""
+        from aiotkit.lab.train import DEFAULT, train
 
-        return train(self.examples, self.decision, folds=folds, seed=seed)
+        return train(self.examples, self.decision, families=families or DEFAULT, folds=folds, seed=seed)
 
 
 def decision_from(
