@@ -182,26 +182,44 @@ def champion_actions(files: Mapping[str, bytes], examples: Examples, decision: D
             expected=f"states {sorted(decision.states)}, actions {sorted(decision.actions)}",
             found=f"states {sorted(theirs.states)}, actions {sorted(theirs.actions)}",
         )
+    if not parse_interface(files["interface.json"]).states or isinstance(decision.costs, str):
+        return rule_actions(as_it_sees(files, examples), theirs)
+    return head_decides(files, examples, decision, "the champion", written=theirs)[1]
+
+
+def head_decides(
+    files: Mapping[str, bytes], examples: Examples, decision: Decision, name: str, *, written: Decision
+) -> tuple[NDArray[Any], Names]:
+    """What a bundle's head believes of each row, and what its device would do, with its own margin.
+
+    Args:
+        files: of the bundle.
+        examples: with the columns it reads, and windows where its head reads them raw.
+        decision: its costs are those of now.
+        name: of the bundle, for errors.
+        written: whose rule decides where the head is not followed.
+
+    Returns:
+        Probabilities ``[rows, states of the decision]``, and ``[rows]`` names of actions, or ``ask``.
+
+    Raises:
+        DataError: it reads what the rows do not hold.
+    """
     interface = parse_interface(files["interface.json"])
     examples = as_it_sees(files, examples)
-    if not interface.states or isinstance(decision.costs, str):
-        return rule_actions(examples, theirs)
-    given = {
-        FEATURES: interface.features,
-        HISTORY: interface.history_inputs,
-        CONTEXT: interface.context_inputs,
-    }
+    features, history, context = interface.features, interface.history_inputs, interface.context_inputs
+    given = {FEATURES: features, HISTORY: history, CONTEXT: context}
     feeds = {k: examples.with_columns(v).x for k, v in given.items() if v}
     feeds |= {k: np.asarray(w, dtype=np.float32) for k, w in examples.windows.items()}
     head = head_of(files["graph.onnx"])
     missing = {i.name for i in onnx.load_from_string(head).graph.input} - set(feeds)
     if missing:
-        raise DataError("the champion reads raw windows", found=f"none of {', '.join(sorted(missing))}")
-    found = run_graph(open_session(head, "champion"), feeds, "champion")
-    order = [interface.states.index(state) for state in decision.states]
+        raise DataError(f"{name} reads raw windows", found=f"none of {', '.join(sorted(missing))}")
+    found = run_graph(open_session(head, name), feeds, name)
+    p = found[PROBABILITIES][:, [interface.states.index(state) for state in decision.states]]
     novelty = found.get(NOVELTY)
-    said = actions_of(found[PROBABILITIES][:, order], with_policy(decision, files), novelty)
-    return followed(said, without_head(examples, interface.reads, theirs, novelty))
+    said = actions_of(p, with_policy(decision, files), novelty)
+    return p, followed(said, without_head(examples, interface.reads, written, novelty))
 
 
 def front_of(graph: bytes) -> bytes:

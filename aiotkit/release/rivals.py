@@ -14,21 +14,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from aiotkit.bundle.interface import CONTEXT, FEATURES, HISTORY, PROBABILITIES, parse_interface
-from aiotkit.bundle.tuned import with_policy
 from aiotkit.bundle.unsigned import read_unsigned
 from aiotkit.core.decision import Decision
 from aiotkit.core.errors import DataError
-from aiotkit.core.features import NOVELTY
 from aiotkit.lab.assemble import columns_of
 from aiotkit.lab.examples import Examples
-from aiotkit.lab.judge import actions_of
 from aiotkit.lab.recipe import recipe
 from aiotkit.lab.train import train
 from aiotkit.release.bench import ONE, bench
 from aiotkit.release.export import export
-from aiotkit.release.in_force import as_it_sees, followed, head_of, learned_until, rule_actions, without_head
-from aiotkit.release.parity import open_session, run_graph
+from aiotkit.release.in_force import followed, head_decides, learned_until, rule_actions, without_head
 from aiotkit.release.registry import Registry
 from aiotkit.release.store import tracking_uri
 
@@ -188,18 +183,7 @@ def _learned_until(files: Mapping[str, bytes], number: int) -> int:
 
 def _judged(name: str, files: Mapping[str, bytes], rows: Examples, decision: Decision) -> Rival:
     """What a bundle's head says of rows, at the costs declared now and its own margin."""
-    interface = parse_interface(files["interface.json"])
-    rows = as_it_sees(files, rows)
-    features, history, context = interface.features, interface.history_inputs, interface.context_inputs
-    parts = {FEATURES: features, HISTORY: history, CONTEXT: context}
-    feeds = {k: rows.with_columns(v).x for k, v in parts.items() if v}
-    feeds |= {k: np.asarray(w, dtype=np.float32) for k, w in rows.windows.items()}
-    found = run_graph(open_session(head_of(files["graph.onnx"]), name), feeds, name)
-    order = [interface.states.index(state) for state in decision.states]
-    p = found[PROBABILITIES][:, order]
-    novelty = found.get(NOVELTY)
-    said = actions_of(p, with_policy(decision, files), novelty)
-    actions = followed(said, without_head(rows, interface.reads, decision, novelty))
+    p, actions = head_decides(files, rows, decision, name, written=decision)
     return Rival(name, p, actions, files["graph.onnx"])
 
 
