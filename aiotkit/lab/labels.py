@@ -12,8 +12,8 @@ episode. What holds at the end of one episode belongs to the next.
 - **verified**: the decision drew a random check and an inspection found a state, whatever was done.
 - **unlabelled**: nobody reported and silence means nothing. **unassigned**: the device watched nothing.
 
-Of several reports by one source the first that is not the ``silence`` state counts (after it the machine
-was touched). Reports of the silence state before an event do not speak against it. A report that comes
+Of several reports by one source the first that is not the ``silence`` state (the uneventful one where silence
+means nothing) counts: after it the machine was touched. Reports of that state before an event do not speak against it. A report that comes
 after maturity still counts once it is here: evidence outweighs silence.
 
 Confidence is naive Bayes over the states with equal priors and independent sources: a source of
@@ -175,6 +175,7 @@ class _Rules:
         self._matures = round(decision.outcome.maturity_s * 1e6)
         self._as_of, self._heard, self._acts = as_of_us, heard, acts
         silence = decision.outcome.silence
+        self._quiet = silence or decision.uneventful
         self._silent = (
             None if silence is None else believe_silence(silence, self._states, decision.outcome.sources)
         )
@@ -203,7 +204,7 @@ class _Rules:
         if not reports:
             return Belief(None, None)
         if reports != self._weighed[0]:
-            self._weighed = (reports, believe(reports, self._states, self._outcome.silence))
+            self._weighed = (reports, believe(reports, self._states, self._quiet))
         return self._weighed[1]
 
     def _within(self, subject: str, at_us: int) -> Sequence[Report]:

@@ -301,16 +301,21 @@ def _wide_columns(
     raw: Raw, decision: Decision, options: Options, taken: set[str], names: Sequence[str] = ()
 ) -> tuple[dict[str, tuple[str, ...]], list[str]]:
     """A column of each name: of ``names``, of those that are asked for, or of all."""
-    free = {folded(bare(c)): c for c in raw.frame.columns if c not in taken}
-    free |= {folded(c): c for c in raw.frame.columns if c not in taken}
+    columns_left = [c for c in raw.frame.columns if c not in taken]
+    alike: dict[str, list[str]] = {}
+    for c in columns_left:
+        for word in {folded(bare(c)), folded(c)}:
+            alike.setdefault(word, []).append(c)
     columns: dict[str, tuple[str, ...]] = {}
     absent: list[str] = []
     for name in names or options.only or (*decision.signals, *decision.context):
         if name in options.columns:
             raw.column(options.columns[name], name)
             columns[name] = (options.columns[name],)
-        elif folded(name) in free:
-            columns[name] = (free[folded(name)],)
+        elif name in columns_left:
+            columns[name] = (name,)
+        elif folded(name) in alike:
+            columns[name] = (_one_of_alike(raw, name, alike[folded(name)]),)
         elif name in decision.context and not options.only:
             absent.append(name)
         else:
@@ -321,6 +326,18 @@ def _wide_columns(
                 do=f"{hint[0].upper()}{hint[1:]} Map it with columns, or read only some names.",
             )
     return columns, [f"context without a column: {', '.join(absent)}"] if absent else []
+
+
+def _one_of_alike(raw: Raw, name: str, found: Sequence[str]) -> str:
+    """The one column that is called so but for case, accents and signs, or exactly so but for a unit behind it."""
+    exact = [c for c in found if folded(c) == folded(name)]
+    if len(found) > 1 and len(exact) != 1:
+        raise DataError(
+            f"{raw.name}: which column is '{name}'?",
+            found=f"{', '.join(map(repr, found))}: they differ in case, spaces or signs alone",
+            do=f"Say it with --column {name}=COLUMN (in notebooks Options(columns=…)).",
+        )
+    return (exact or found)[0]
 
 
 def _window_columns(

@@ -183,8 +183,24 @@ def test_a_candidate_dearer_than_doing_always_the_same_is_refused(decision: Deci
     assert beats(found)[0]
     passed, words = beats(found, "beats_constant")
     assert not passed
-    assert words.startswith("not cheaper than doing always the same")
-    assert "'always run'" in words
+    assert words.startswith("not cheaper than 'always run', the best of what needs no data: ")
+
+
+def test_a_candidate_that_beats_a_constant_by_luck_is_too_little_data(decision: Decision) -> None:
+    """Running always but for one pump, which was right once, is no lesson learned."""
+    held = held_out(decision, subjects=6, days=80)
+    rows = held.rows.assign(state="ok")
+    lucky = np.flatnonzero(rows["subject"] == "pump-0")[:1]
+    rows.loc[lucky, "state"] = "worn"
+    p = np.tile([1.0, 0.0], (len(rows), 1))
+    p[lucky] = [0.0, 1.0]
+    stopping = np.full(len(rows), "stop", dtype=object)
+    found = judge(contender(), replace(held, rows=rows, p=p, policies={"rule": stopping}), decision, seed=1)
+    assert beats(found)[0]
+    passed, words = beats(found, "beats_constant")
+    assert not passed
+    assert words.startswith("too little data")
+    assert "difference to 'always run', the best of what needs no data may be anything from" in words
 
 
 def test_each_row_is_judged_under_a_margin_that_it_did_not_choose(decision: Decision) -> None:
@@ -230,7 +246,7 @@ def test_a_candidate_worse_than_the_champion_is_refused(decision: Decision) -> N
     found = judge(contender(champion=DIGEST), both, decision, seed=1)
     assert found.gate("beats_rule").passed, found.gate("beats_rule").words
     passed, words = beats(found, CHAMPION_GATE)
-    assert not passed, words
+    assert not passed
     assert words.startswith("worse than the champion, by ")
     worse = replace(held, policies={**held.policies, "champion": np.full(len(knowing), "stop", object)})
     assert judge(contender(champion=DIGEST), worse, decision, seed=1).gate(CHAMPION_GATE).passed
