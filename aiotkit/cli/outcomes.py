@@ -85,7 +85,8 @@ def import_(
         str | None, typer.Option(help="strptime pattern of times not in ISO 8601.")
     ] = None,
     epoch: Annotated[
-        Literal["s", "ms", "us", "ns"] | None, typer.Option(help="Unit of times in numbers.")
+        Literal["s", "ms", "us", "ns", "excel"] | None,
+        typer.Option(help="Unit of times in numbers; excel: its days."),
     ] = None,
     encoding: Annotated[str | None, typer.Option(help="Of text that is not UTF-8, such as cp1252.")] = None,
     replacing: Annotated[
@@ -131,7 +132,7 @@ def _bring(lake: str, given: list[str], decision: Decision, told: Told, saying: 
 
     from aiotkit.cli.output import say
     from aiotkit.core.errors import EmptyFileError
-    from aiotkit.lab.files import all_empty, expand, subject_of
+    from aiotkit.lab.files import all_empty, check_told_apart, expand, subject_of
     from aiotkit.lab.outcome_reports import ALREADY
     from aiotkit.lab.outcomes import import_outcomes
     from aiotkit.lab.readers import HEADER_AGAIN
@@ -139,6 +140,8 @@ def _bring(lake: str, given: list[str], decision: Decision, told: Told, saying: 
 
     place, said, lines, bad, refused = Lake.open(lake), [], [], [], 0
     files = expand(given)
+    if saying.subject_from is not None:
+        check_told_apart(files, saying.subject_from)
     for path in files:
         mine = told
         if saying.subject_from is not None:

@@ -14,7 +14,8 @@ TimeFormat = Annotated[
     str | None, typer.Option("--time-format", help="strptime pattern of times not in ISO 8601.")
 ]
 Epoch = Annotated[
-    Literal["s", "ms", "us", "ns"] | None, typer.Option("--epoch", help="Unit of times in numbers.")
+    Literal["s", "ms", "us", "ns", "excel"] | None,
+    typer.Option("--epoch", help="Unit of times in numbers; excel: its days."),
 ]
 SubjectColumn = Annotated[str | None, typer.Option("--subject-column", help="Column that names the subject.")]
 SubjectFrom = Annotated[

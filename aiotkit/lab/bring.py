@@ -11,7 +11,7 @@ import pandas as pd
 
 from aiotkit.core.decision import Decision
 from aiotkit.core.errors import DataError, EmptyFileError
-from aiotkit.lab.files import SubjectFrom, all_empty, expand, stem, subject_of
+from aiotkit.lab.files import SubjectFrom, all_empty, check_told_apart, expand, stem, subject_of
 from aiotkit.lab.ingest import Ingested, ingest, nothing
 from aiotkit.lab.instants import parse_instants
 from aiotkit.lab.layout import Options, folded
@@ -57,6 +57,8 @@ def ingest_files(
     """
     files = expand([given] if isinstance(given, str | Path) else given)
     options, names = options or Options(), names or Names()
+    if names.subject is not None:
+        check_told_apart(files, names.subject)
     empty = 0
     for i, path in enumerate(files):
         try:

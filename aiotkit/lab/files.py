@@ -6,11 +6,14 @@ import glob
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
+from urllib.parse import unquote
 
 from aiotkit.core.errors import DataError, EmptyFileError
 
 SubjectFrom = Literal["filename", "folder"]
 SUFFIXES = (".csv", ".tsv", ".txt", ".dat", ".parquet", ".pq", ".csv.gz", ".tsv.gz", ".txt.gz")
+#: parts of a table by time
+_DATES = frozenset({"date", "day", "dt", "month", "year", "hour", "week", "time", "datum", "jahr", "monat"})
 _OTHERS = (".md", ".pdf", ".json", ".yaml", ".yml", ".npz", ".zip", ".png", ".html", ".py")
 
 
@@ -82,6 +85,33 @@ def stem(path: Path) -> str:
     return path.stem if path.suffix in (".json", ".npz") else name
 
 
+def told_by_folders(path: Path) -> dict[str, str]:
+    """What folders named ``key=value`` say, as tables in parts have them; but for dates, which rows hold.
+
+    >>> told_by_folders(Path("data/machine=a/date=2026-03-01/part.parquet"))
+    {'machine': 'a'}
+    """
+    pairs = [p.partition("=") for p in path.parts[:-1]]
+    return {k: unquote(v) for k, _, v in pairs if v and k.isidentifier() and k.lower() not in _DATES}
+
+
+def check_told_apart(files: Sequence[Path], how: SubjectFrom) -> None:
+    """Refuse files of which each would be of the same subject, though there are several.
+
+    Raises:
+        DataError: saying what else may name it.
+    """
+    names = {subject_of(p, how) for p in files}
+    if len(files) > 1 and len(names) == 1:
+        other = "folder" if how == "filename" else "filename"
+        raise DataError(
+            f"all {len(files)} files would be of one subject, '{min(names)}'",
+            expected=f"files told apart by their {'names' if how == 'filename' else 'folders'}",
+            do=f"Give --subject-from {other}, --subject-column COLUMN (folders named KEY=VALUE are columns "
+            "too), or --subject NAME if it is one.",
+        )
+
+
 def subject_of(path: Path, how: SubjectFrom) -> str:
     """The subject a file's place tells.
 
@@ -90,4 +120,5 @@ def subject_of(path: Path, how: SubjectFrom) -> str:
     """
     if how not in get_args(SubjectFrom):
         raise DataError(f"subject from '{how}'", expected=f"one of {', '.join(get_args(SubjectFrom))}")
-    return stem(path) if how == "filename" else path.resolve().parent.name
+    folder = path.resolve().parent.name
+    return stem(path) if how == "filename" else folder.rpartition("=")[2]

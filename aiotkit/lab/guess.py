@@ -7,40 +7,26 @@ import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from aiotkit.core.errors import DataError
 from aiotkit.core.features import RESERVED
-from aiotkit.lab.instants import Clock, Instants, parse_instants
+from aiotkit.lab.guess_time import TimeFound, typed
+from aiotkit.lab.guessed import Guess
+from aiotkit.lab.instants import Instants
 from aiotkit.lab.layout import BOTH, bare, header_unit
 from aiotkit.lab.long import Long
+from aiotkit.lab.uneventful import are_verdicts
 from aiotkit.lab.units import EVERYDAY, unit_problem
 
-Role = Literal[
-    "time", "subject", "signal", "label", "counter", "constant", "sparse", "empty", "words", "choice", "name",
-    "value", "unit", "quality", "sample",
-]  # fmt: skip
 #: below this share of rows with a value a column is sparse
 SPARSE = 0.005
 _SWITCH = "two different numbers: a label, or a switch"
 #: how the reason begins why a column of two numbers is a signal
 SWITCHES = "a switch among other signals,"
-#: how times are written that are not ISO 8601, the likelier first
-_FORMATS = (
-    "%d.%m.%Y %H:%M:%S", "%d.%m.%Y %H:%M", "%d.%m.%Y %H:%M:%S.%f", "%d.%m.%Y", "%Y/%m/%d %H:%M:%S",
-    "%Y/%m/%d %H:%M", "%Y/%m/%d", "%d/%m/%Y %H:%M:%S", "%d/%m/%Y %H:%M", "%m/%d/%Y %H:%M:%S",
-    "%m/%d/%Y %H:%M", "%m/%d/%Y %I:%M:%S %p", "%m/%d/%Y %I:%M %p", "%d/%m/%Y", "%m/%d/%Y",
-    "%d-%m-%Y %H:%M:%S", "%d-%m-%Y %H:%M", "%d-%b-%Y %H:%M:%S", "%d.%m.%y %H:%M:%S", "%d.%m.%y %H:%M",
-)  # fmt: skip
-#: how names of files say when they were written
-_NAME_FORMATS = (
-    "%Y.%m.%d.%H.%M.%S", "%Y-%m-%d_%H-%M-%S", "%Y-%m-%dT%H-%M-%S", "%Y-%m-%d %H-%M-%S", "%Y%m%d_%H%M%S",
-    "%Y%m%dT%H%M%S", "%Y%m%d%H%M%S", "%Y-%m-%d_%H-%M", "%Y%m%d_%H%M",
-)  # fmt: skip
 #: words in a column's name -> units it may have, the likelier first, with the range that fits (None: any)
 _HINTS: tuple[tuple[str, tuple[tuple[str, tuple[float, float] | None], ...]], ...] = (
     (r"temp|°c|_c$|celsius", (("Cel", (-273, 2000)), ("[degF]", (-80, 500)), ("K", (200, 1500)))),
@@ -62,146 +48,16 @@ _HINTS: tuple[tuple[str, tuple[tuple[str, tuple[float, float] | None], ...]], ..
 )
 LABELS = r"fail|fault|label|target|class|anomal|state|status|defect|broken|outcome"
 
+#: words in the names of columns that say what comes
+_FUTURE = (
+    r"(?:^|_)(?:rul|ttf|eol)(?:$|_)|remaining_?(?:useful|life|time|cycle|hour)|time_?to_?(?:fail|event)|"
+    + (r"(?:within|next|fails?_in|in_the_next)_?\d")
+)
 #: what else a column of two numbers may be called that is a verdict, and no sensor
 _VERDICTS = (
     r"ausfall|st(?:ö|oe|o)rung|fehler|defekt|panne|schaden|"
     r"(?:^|_)(?:bad|good|ok|healthy|normal|alarm|error|trip|broke)(?:$|_)"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Guess:
-    """One column: what it probably is, why, and how sure (0 to 1). ``unit`` only for signals."""
-
-    column: str
-    role: Role
-    why: str
-    sure: float
-    unit: str | None = None
-    low: float | None = None
-    high: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class TimeFound:
-    """The column(s) of times: their instants, whether they have no zone, and how they are written."""
-
-    guess: Guess | None = None
-    instants: Instants | None = None
-    naive: bool = False
-    time_format: str | None = None
-    others: tuple[str, ...] = ()
-
-
-def find_time(frame: pd.DataFrame, clock: Clock | None = None) -> TimeFound:
-    """The likeliest time; of two columns ``date`` and ``time`` both, joined. ``clock``: how to read."""
-    best = TimeFound()
-    for column in map(str, frame.columns):
-        hint = bool(re.search(r"time|date|(?:^|_)ts$|^at$|stamp|datum|zeit", column.lower()))
-        number = not typed(frame[column]) and not hint and _share_of_numbers(frame[column]) > 0.5
-        if number and not _epoch_like(frame[column]):
-            continue  # a number is a time only where its name says so, or as nothing else is so large
-        best = _better(best, column, frame[column], 0.98 if hint else 0.8, clock)
-    hours = _hours_beside(frame, best.guess)
-    if hours is not None and best.guess is not None:
-        joined = (
-            frame[best.guess.column].astype(str).str.removesuffix(" 00:00:00")
-            + " "
-            + frame[hours].astype(str)
-        )
-        both = _better(TimeFound(), f"{best.guess.column}{BOTH}{hours}", joined, 0.97, clock)
-        return both if both.guess is not None else best
-    return best
-
-
-def _better(best: TimeFound, column: str, values: pd.Series, weight: float, clock: Clock | None) -> TimeFound:
-    found, naive, time_format, others = as_time(values, clock)
-    if found is None:
-        return best
-    share = float(found.good.mean())
-    if share < 0.9 or share * weight <= (best.guess.sure if best.guess else 0):
-        return best
-    zone = "without zone" if naive else "with offset, or epochs"
-    written = f", written {time_format}" if time_format else ""
-    why = f"{share:.0%} of rows read as times, {zone}{written}"
-    return TimeFound(Guess(column, "time", why, share * weight), found, naive, time_format, others)
-
-
-def _hours_beside(frame: pd.DataFrame, day: Guess | None) -> str | None:
-    """A column of times of day beside one of dates only."""
-    if day is None or typed(frame[day.column]) or day.column not in frame.columns:
-        return None
-    if frame[day.column].dropna().astype(str).head(200).str.contains(":").any():
-        return None
-    for column in map(str, frame.columns):
-        text = frame[column].dropna().astype(str).head(200)
-        if len(text) and bool(text.str.fullmatch(r"\d{1,2}:\d\d(:\d\d([.,]\d+)?)?").all()):
-            return column
-    return None
-
-
-def typed(column: pd.Series) -> bool:
-    """Whether a column holds instants as such."""
-    return column.dtype.kind == "M"
-
-
-def _epoch_like(column: pd.Series) -> bool:
-    """Whether rising whole numbers lie where ms, µs or ns since 1970 do between 2001 and 2100."""
-    values = pd.to_numeric(column, errors="coerce").dropna().to_numpy(dtype=float)
-    if not len(values) or not bool((values == np.rint(values)).all()):
-        return False
-    middle = float(np.median(values))
-    large = any(9.8e8 <= middle / unit <= 4.1e9 for unit in (1e3, 1e6, 1e9))
-    return large and float((np.diff(values) >= 0).mean()) > 0.9
-
-
-def _share_of_numbers(column: pd.Series) -> float:
-    return float(pd.to_numeric(column, errors="coerce").notna().mean())
-
-
-def as_time(
-    column: pd.Series, clock: Clock | None = None
-) -> tuple[Instants | None, bool, str | None, tuple[str, ...]]:
-    """Instants, whether they lack a zone, and the format, if any, with others that read as many rows.
-
-    ``clock``: how times are written, where that is told.
-    """
-    if clock is not None and (clock.time_format is not None or clock.epoch is not None):
-        try:
-            found = parse_instants(column, clock)
-        except DataError:
-            return None, False, None, ()
-        return found, found.local, None, ()
-    try:
-        return parse_instants(column, Clock()), False, None, ()
-    except DataError as error:
-        naive = "no zone" in str(error)
-    if naive:
-        return parse_instants(column, Clock(zone="UTC")), True, None, ()
-    if typed(column) or pd.api.types.is_numeric_dtype(column):
-        return None, False, None, ()
-    text = column.dropna().astype(str)
-    fits = [f for f in _FORMATS if len(text) and _reads(text, f)]
-    if not fits:
-        return None, False, None, ()
-    return parse_instants(column, Clock(zone="UTC", time_format=fits[0])), True, fits[0], tuple(fits[1:])
-
-
-def times_of_names(names: Sequence[str]) -> tuple[str, NDArray[np.int64]] | None:
-    """The format in which names of files say instants (µs, read as UTC); None where they do not."""
-    text = pd.Series(list(names), dtype=object)
-    for time_format in _NAME_FORMATS:
-        found = pd.to_datetime(text, format=time_format, errors="coerce")
-        if bool(found.notna().all()) and found.nunique() == len(found):
-            return time_format, found.to_numpy(dtype="datetime64[us]").astype(np.int64)
-    return None
-
-
-def _reads(text: pd.Series, time_format: str) -> bool:
-    few = text.head(50)
-    if pd.to_datetime(few, format=time_format, errors="coerce").isna().mean() > 0.1:
-        return False
-    return bool(pd.to_datetime(text, format=time_format, errors="coerce").notna().mean() >= 0.9)
 
 
 def as_numbers(column: pd.Series) -> pd.Series | None:
@@ -299,6 +155,8 @@ def _guess(frame: pd.DataFrame, column: str, found: Found) -> Guess:
     if distinct == 1:
         rows = "on every row" if there == len(frame) else f"wherever there is a value ({there:,} rows)"
         return Guess(column, "constant", f"the same {rows}", 0.95 if there == len(frame) else 0.6)
+    if re.search(_FUTURE, lowered):
+        return Guess(column, "future", "its name says what comes: no device knows that", 0.8)
     hint = re.search(LABELS, lowered)
     if hint and distinct <= 20:
         return Guess(column, "label", f"{distinct} different values, and its name says '{hint[0]}'", 0.8)
@@ -314,8 +172,20 @@ def _guess(frame: pd.DataFrame, column: str, found: Found) -> Guess:
     return Guess(column, "signal", why, sure, unit, low, high)
 
 
+def coded(column: str, value: str) -> str:
+    """The name of a state that a label column gives a number.
+
+    >>> coded("class", "3")
+    'class_3'
+    """
+    return identifier(f"{column}_{value}")
+
+
 def _of_words(frame: pd.DataFrame, column: str, distinct: int) -> Guess:
-    if 2 <= distinct <= 12 and float(frame[column].notna().mean()) >= 0.5:
+    words = choices_of(frame[column]) if 2 <= distinct <= 12 else ()
+    if words and are_verdicts(words):
+        return Guess(column, "label", f"{distinct} verdicts: {', '.join(words)}", 0.8)
+    if words and float(frame[column].notna().mean()) >= 0.5:
         return Guess(column, "choice", f"{distinct} different words: perhaps a condition of operation", 0.5)
     return Guess(column, "words", f"{distinct} different words", 0.6)
 

@@ -8,7 +8,9 @@ from collections.abc import Collection
 import numpy as np
 import pandas as pd
 
-from aiotkit.lab.guess import LABELS, Guess, TimeFound, as_numbers
+from aiotkit.lab.guess import LABELS, as_numbers
+from aiotkit.lab.guess_time import TimeFound
+from aiotkit.lab.guessed import Guess
 from aiotkit.lab.instants import Instants
 from aiotkit.lab.layout import BOTH, QUALITY_NAMES, UNIT_NAMES, called
 from aiotkit.lab.long import is_id

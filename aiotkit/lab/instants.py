@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from aiotkit.core.errors import DataError, did_you_mean
 
 Ambiguous = Literal["quarantine", "infer-order", "first", "second"]
-Epoch = Literal["s", "ms", "us", "ns"]
+Epoch = Literal["s", "ms", "us", "ns", "excel"]
 #: the numbers that seconds, ms, µs and ns since 1970 take between 2001 and 2100
 _EPOCHS: dict[Epoch, float] = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 _PLAUSIBLE = (978_307_200.0, 4_102_444_800.0)
@@ -49,7 +49,8 @@ class Clock:
 
     ``zone``: IANA name of times without offset. ``ambiguous``: what to do with an hour that occurs
     twice; ``infer-order`` uses the order of rows within a series where exactly one step back shows the
-    change. ``time_format``: strptime pattern for text that is not ISO 8601. ``epoch``: unit of numbers.
+    change. ``time_format``: strptime pattern for text that is not ISO 8601. ``epoch``: unit of numbers
+    since 1970-01-01 UTC; ``excel``: days of wall-clock time as spreadsheets count them, from 1899-12-30.
     """
 
     zone: str | None = None
@@ -101,10 +102,10 @@ def parse_instants(raw: pd.Series, clock: Clock, series: NDArray[np.int64] | Non
             wall, np.isnat(wall), np.where(np.isnat(wall), "no time", "").astype(object), clock, groups
         )
     if pd.api.types.is_numeric_dtype(raw) and not pd.api.types.is_bool_dtype(raw):
-        return _epochs(raw.to_numpy(dtype=float), clock)
+        return _numbers(raw.to_numpy(dtype=float), clock, groups)
     text = raw.astype(object).where(raw.notna(), "").astype(str).str.strip()
     if clock.time_format is None and (clock.epoch is not None or _all_numbers(text)):
-        return _epochs(pd.to_numeric(text, errors="coerce").to_numpy(dtype=float), clock)
+        return _numbers(pd.to_numeric(text, errors="coerce").to_numpy(dtype=float), clock, groups)
     return _texts(text, clock, groups)
 
 
@@ -225,6 +226,16 @@ def _by_order(
     return later, undecided
 
 
+def _numbers(values: NDArray[np.float64], clock: Clock, groups: NDArray[np.int64]) -> Instants:
+    if clock.epoch != "excel":
+        return _epochs(values, clock)
+    good = np.isfinite(values) & (np.abs(values) < 1e6)
+    ms = np.rint(np.where(good, values, 0.0) * 86_400_000).astype(np.int64)  # a double holds no more of a day
+    wall = np.datetime64("1899-12-30", "us") + ms.astype("timedelta64[ms]")
+    reason = np.where(good, "", np.where(np.isfinite(values), "unreadable time", "no time")).astype(object)
+    return _localized(wall, ~good, reason, clock, groups)
+
+
 def _epochs(values: NDArray[np.float64], clock: Clock) -> Instants:
     good = np.isfinite(values)
     unit, notes = clock.epoch, tuple[str, ...]()
@@ -235,7 +246,7 @@ def _epochs(values: NDArray[np.float64], clock: Clock) -> Instants:
             raise DataError(
                 "times are numbers of unknown unit",
                 found=f"median {middle:g}",
-                do="Say whether they are s, ms, us or ns since 1970 (epoch).",
+                do="Say whether they are s, ms, us or ns since 1970, or days as Excel counts (epoch).",
             )
         notes = (f"times were read as {unit} since 1970-01-01 UTC",)
     fits = good & (np.abs(values) / _EPOCHS[unit] < 2.5e11)

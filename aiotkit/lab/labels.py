@@ -12,9 +12,9 @@ episode. What holds at the end of one episode belongs to the next.
 - **verified**: the decision drew a random check and an inspection found a state, whatever was done.
 - **unlabelled**: nobody reported and silence means nothing. **unassigned**: the device watched nothing.
 
-Of several reports by one source the first that is not the ``silence`` state (the uneventful one where silence
-means nothing) counts: after it the machine was touched. Reports of that state before an event do not speak against it. A report that comes
-after maturity still counts once it is here: evidence outweighs silence.
+Of several reports by one source the first that is not the ``silence`` state (the uneventful one where
+silence means nothing) counts: after it the machine was touched. Reports of that state before an event do not
+speak against it. A report that comes after maturity still counts once it is here: evidence outweighs silence.
 
 Confidence is naive Bayes over the states with equal priors and independent sources: a source of
 reliability r names the true state with probability r and each other one with (1 − r) / (K − 1). Silence

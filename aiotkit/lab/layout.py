@@ -41,7 +41,7 @@ QUALITY_NAMES = (
 #: words in the names of columns that name machines
 IDS = (
     r"(?:^|_)(?:id|serial|machine|device|asset|equip|equipment|unit|drive|pump|engine|vehicle|subject|host|server|"
-    r"bearing|motor|turbine|compressor|gearbox|robot|battery|fan|chiller|boiler|truck|press|rig|maschine|anlage|aggregat|gerat|geraet|pumpe)(?:$|_)"
+    r"bearing|motor|turbine|meter|station|compressor|gearbox|robot|battery|fan|chiller|boiler|truck|press|rig|maschine|anlage|aggregat|gerat|geraet|pumpe)(?:$|_)"
 )
 
 
@@ -329,7 +329,7 @@ def _wide_columns(
 
 
 def _one_of_alike(raw: Raw, name: str, found: Sequence[str]) -> str:
-    """The one column that is called so but for case, accents and signs, or exactly so but for a unit behind it."""
+    """The one column that is called so but for case, accents and signs; best without a unit behind it."""
     exact = [c for c in found if folded(c) == folded(name)]
     if len(found) > 1 and len(exact) != 1:
         raise DataError(

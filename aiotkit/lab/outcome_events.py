@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 from aiotkit.core.decision import Decision
 from aiotkit.core.errors import OutcomeError
 from aiotkit.lab.instants import parse_instants
+from aiotkit.lab.layout import TIME_NAMES
+from aiotkit.lab.long import is_id
 from aiotkit.lab.outcome_rows import (
     ENDS,
     EVENTS,
@@ -28,6 +31,7 @@ from aiotkit.lab.outcome_rows import (
 )  # fmt: skip
 from aiotkit.lab.outcome_told import Told, one_of
 from aiotkit.lab.readers import Raw
+from aiotkit.lab.uneventful import is_uneventful
 
 _MOST = 1_000_000
 
@@ -82,7 +86,8 @@ def _kinds(raw: Raw, decision: Decision, told: Told) -> tuple[NDArray[np.object_
             what = f"{raw.name}: --map says what values mean, and no column holds them"
             raise OutcomeError(what, do="Give --label COLUMN too.")
         one = _state(raw, decision, told)
-        return np.full(len(raw.frame), one, dtype=object), [f"each row means '{one}'"]
+        notes = [f"each row means '{one}'", *_overlooked(raw, decision, told, one)]
+        return np.full(len(raw.frame), one, dtype=object), notes
     values = texts(raw.column(told.label, "label"))
     state, notes = read_states(values, decision, told)
     if told.states:  # what was not mapped is no failure
@@ -93,6 +98,36 @@ def _kinds(raw: Raw, decision: Decision, told: Told) -> tuple[NDArray[np.object_
     notes = [note for note in notes if "have no label" not in note]
     notes += [f"{none.sum():,} of {len(values):,} rows are no failures: it says {shown}"] if len(none) else []
     return state, [f"label: column '{told.label}'", *notes]
+
+
+def _overlooked(raw: Raw, decision: Decision, told: Told, one: str) -> list[str]:
+    """What columns say of rows that are all to mean the same.
+
+    Raises:
+        OutcomeError: one says that some rows are of another state, or that nothing was wrong.
+    """
+    taken = {told.time, told.subject_column, told.end}
+    notes = []
+    for column in (c for c in map(str, raw.frame.columns) if c not in taken and not is_id(c)):
+        values = pd.Series(texts(raw.frame[column]))
+        counts = values[~values.str.lower().isin(NOTHING)].value_counts()
+        words = [str(w) for w in counts.index]
+        if not 2 <= len(words) <= 12 or column.lower() in (*TIME_NAMES, *EVENTS, *STARTS, *ENDS):
+            continue
+        if all(re.fullmatch(r"[-+\d.,:TZ ]+", w) for w in words) and column not in labels(raw):
+            continue
+        shown = ", ".join(f"{n:,} '{w}'" for w, n in counts.items())
+        others = [w for w in words if (w in decision.states and w != one) or (is_uneventful(w) and w != "0")]
+        if others:
+            raise OutcomeError(
+                f"{raw.name}: each row is to mean '{one}', but column '{column}' says {shown}",
+                do=f"Give --label {column} (and --map VALUE={one} for each value that means it).",
+            )
+        notes.append(
+            f"column '{column}' says {shown}: all are taken for '{one}'; to take some only give "
+            f"--label {column} --map VALUE={one}"
+        )
+    return notes
 
 
 def _state(raw: Raw, decision: Decision, told: Told) -> str:

@@ -25,7 +25,7 @@ def read_told(source: str | Path | pd.DataFrame | Raw, told: Told) -> Raw:
         DataError: it cannot be read.
     """
     if isinstance(source, pd.DataFrame | Raw) or Path(source).suffix.lower() != ".json":
-        return _guessed(source, told) if isinstance(source, str | Path) else read_raw(source)
+        return read_raw(source, encoding=told.encoding)
     path = Path(source)
     try:
         data = path.read_bytes()
@@ -36,28 +36,6 @@ def read_told(source: str | Path | pd.DataFrame | Raw, told: Told) -> Raw:
         raise DataError(f"{path}: not JSON", found=str(error)) from error
     raw = read_raw(pd.DataFrame(list(_records(document, path, told))))
     return replace(raw, name=path.name, digest="sha256:" + hashlib.sha256(data).hexdigest())
-
-
-def _guessed(source: str | Path, told: Told) -> Raw:
-    """A file of text; one that is not UTF-8 is read as Western text where it reads so, and that is said."""
-    try:
-        return read_raw(source, encoding=told.encoding)
-    except DataError as error:
-        western = None if told.encoding else encoding_of(error, Path(source).read_bytes())
-        if western is None:
-            raise
-    raw = read_raw(source, encoding=western)
-    return replace(raw, notes=(*raw.notes, f"not UTF-8: read as {western} (--encoding)"))
-
-
-def encoding_of(error: DataError, data: bytes) -> str | None:
-    """The encoding of text that is not UTF-8, where it reads as Western text; None where it does not."""
-    try:
-        text = data.decode("cp1252")
-    except UnicodeError:
-        return None
-    plain = all(c.isprintable() or c in "\r\n\t" for c in text)
-    return "cp1252" if "not UTF-8" in error.what and plain else None
 
 
 def _records(document: Any, path: Path, told: Told) -> list[dict[str, Any]]:

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from aiotkit.core.decision import Decision
 from aiotkit.core.errors import OutcomeError
-from aiotkit.lab.guess import as_time, find_time
 from aiotkit.lab.guess_subject import find_subject
+from aiotkit.lab.guess_time import as_time, find_time
 from aiotkit.lab.layout import BOTH, TIME_NAMES, time_column
 from aiotkit.lab.long import is_id
 from aiotkit.lab.outcome_forms import form_of

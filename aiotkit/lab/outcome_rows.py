@@ -21,6 +21,7 @@ ENDS = ("end", "stop", "to", "until", "end_time", "ended_at", "window_end", "val
 EVENTS = ("failed_at", "failure_time", "failure_date", "failed", "event_time", "broke_at", "when")
 #: words that say that there is no label
 NOTHING = frozenset({"", "nan", "na", "n/a", "null", "none", "-", "<na>", "nat", "?"})
+_SWITCH = {"0", "1", "true", "false", "yes", "no"}
 _LABELS = r"label|fail|fault|state|status|target|class|anomal|defect|broken|outcome|condition"
 
 
@@ -86,7 +87,10 @@ def read_states(
         other = next(s for s in decision.states if s != silent)
         for words, state in (({"0", "false", "no"}, silent), ({"1", "true", "yes"}, other)):
             known |= dict.fromkeys(words - known.keys(), state)
-        if {plain(v) for v in set(values)} & {"0", "1", "true", "false", "yes", "no"}:
+        said = {plain(v) for v in set(values)} - NOTHING - {s.lower() for s in decision.states}
+        if said and not said <= _SWITCH:  # a code among others is no yes
+            known = {name: name for name in decision.states}
+        elif said:
             notes.append(f"0 was read as '{silent}', 1 as '{other}'; say otherwise with --map VALUE=STATE")
     known |= {plain(k): v for k, v in told.states.items()}
     of = {v: known.get(v, known.get(plain(v), "" if v.lower() in NOTHING else f"?{v}")) for v in set(values)}

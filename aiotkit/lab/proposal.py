@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from aiotkit.lab.files import SubjectFrom
-from aiotkit.lab.guess import Guess, Role
+from aiotkit.lab.guess import coded
+from aiotkit.lab.guessed import Guess, Role
 from aiotkit.lab.instants import Ambiguous, Clock, Epoch
 from aiotkit.lab.layout import Shape, folded
 from aiotkit.lab.pace import SNAPSHOT_S, Pace
@@ -79,8 +81,8 @@ class Known:
 class Proposal:
     """What a file probably holds. ``doubts`` say what only a person can settle.
 
-    ``pace``: of the fastest signal. ``flags``: what the command needs to read it so. ``given``: the files,
-    folders and patterns, where there are any.
+    ``cycles``: rows are counted and carry no time. ``pace``: of the fastest signal. ``flags``: what the
+    command needs to read it so. ``given``: the files, folders and patterns, where there are any.
     """
 
     path: str
@@ -98,6 +100,7 @@ class Proposal:
     flags: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     given: tuple[str, ...] = ()
+    cycles: bool = False
 
     def one(self, role: Role) -> Guess | None:
         """The likeliest column of a role, if any."""
@@ -117,8 +120,8 @@ class Proposal:
     @property
     def runs_to_failure(self) -> bool:
         """Whether rows are counted for each subject and carry no time: records up to a failure, it seems."""
-        roles = {g.role for g in self.guesses}
-        return "time" not in roles and {"subject", "counter"} <= roles
+        several = self.one("subject") is not None or "--subject-from" in self.flags
+        return self.cycles and several and not self.labels and "--start-from" not in self.flags
 
     @property
     def fragment(self) -> str:
@@ -157,6 +160,8 @@ class Proposal:
         words = ["…", "--form", "failures", "--state", state]
         if self.labels and label is not None:
             words = [shlex.join(self.given or (self.path,)), "--label", shlex.quote(label.column)]
+            words += [w for v in coded_values(self.labels)
+                      for w in ("--map", shlex.quote(f"{v}={coded(label.column, v)}"))]  # fmt: skip
             kept |= _PLACES
         elif self.runs_to_failure:
             words = [shlex.join(self.given or (self.path,)), "--form", "ends", "--state", state]
@@ -195,6 +200,18 @@ class Proposal:
             lines.append(f"  one value every {self.pace.period_s:g} s ({agree})")
         lines += [f"  not known: {doubt}" for doubt in self.doubts]
         return "\n".join([*lines, "", "For the decision file:", self.fragment, "To read it:", self.command])
+
+
+def coded_values(labels: Sequence[str]) -> tuple[str, ...]:
+    """Numbers that stand for states, 0 first if it is one of them; none where they are words, or 0 and 1.
+
+    >>> coded_values(("3", "0", "1")), coded_values(("0", "1")), coded_values(("ok", "worn"))
+    (('0', '3', '1'), (), ())
+    """
+    plain = tuple(re.sub(r"\.0+$", "", v) for v in labels)
+    if set(plain) <= {"0", "1"} or not all(re.fullmatch(r"\d{1,4}", v) for v in plain):
+        return ()
+    return tuple(sorted(plain, key=lambda v: v != "0"))
 
 
 def whole_way(

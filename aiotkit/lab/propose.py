@@ -15,19 +15,16 @@ from aiotkit.lab.first_limit import limit_of
 from aiotkit.lab.guess import (
     SWITCHES,
     Found,
-    Guess,
-    TimeFound,
     as_numbers,
-    as_time,
     choices_of,
     decimal_of,
-    find_time,
     guess_columns,
     identifiers,
-    times_of_names,
     with_points,
 )
 from aiotkit.lab.guess_subject import find_subject
+from aiotkit.lab.guess_time import TimeFound, as_time, find_time, times_of_names
+from aiotkit.lab.guessed import Guess
 from aiotkit.lab.instants import Instants
 from aiotkit.lab.layout import BOTH, time_column
 from aiotkit.lab.long import Long, find_long
@@ -114,6 +111,8 @@ def _settled(found: Proposal, known: Known) -> Proposal:
     answered += ["how times are written"] if known.time_format is not None else []
     answered += ["no column reads as a time"] if known.start is not None else []
     doubts = tuple(d for d in found.doubts if not d.startswith(tuple(answered)))
+    ends = "whether each record ends with a failure: taken so in the commands (--form ends)"
+    doubts += (ends,) if replace(found, flags=tuple(flags)).runs_to_failure else ()
     return replace(
         found, flags=tuple(flags), doubts=doubts, zone_needed=found.zone_needed and known.zone is None
     )
@@ -154,6 +153,7 @@ def _of_table(path: str, raw: Raw, known: Known) -> Proposal:
     who = [] if subject is None else [subject.column]
     flags = ["--decimal", ","] if decimal == "," else []
     flags += ["--time-format", time.time_format] if time.time_format else []
+    flags += ["--epoch", time.epoch] if time.epoch == "excel" else []
     labels: tuple[str, ...] = ()
     if long is not None:
         shape = "long"
@@ -179,8 +179,9 @@ def _of_table(path: str, raw: Raw, known: Known) -> Proposal:
     fastest = min(found.values(), key=lambda p: p.period_s, default=None)
     doubts = list(_doubts(guesses, time, subject, fastest, len(raw.malformed)))
     doubts += doubts_of_values(far, quality, int(bad.sum()))
-    if subject is not None and time.guess is None and not labels and _counters(guesses):
-        doubts.append("whether each record ends with a failure: taken so in the commands (--form ends)")
+    doubts += ["which encoding the text has: cp1252 is taken (--encoding)"] * any(
+        note.startswith("not UTF-8") for note in raw.notes
+    )
     if len(signals) > _MOST_SIGNALS:
         doubts.append(f"which of {len(signals):,} signals matter: the first {_MOST_SIGNALS} are drafted")
         signals = dict(list(signals.items())[:_MOST_SIGNALS])
@@ -189,12 +190,20 @@ def _of_table(path: str, raw: Raw, known: Known) -> Proposal:
     columns |= {n: c for n, c in chosen.items() if n in context}
     return Proposal(
         path, len(raw.frame), shape, tuple(guesses), fastest, time.naive, tuple(doubts), signals, context,
-        columns, length, length, tuple(flags), labels,
+        columns, length, length, tuple(flags), labels, cycles=_cycles(frame, guesses, subject),
     )  # fmt: skip
 
 
-def _counters(guesses: Sequence[Guess]) -> list[str]:
-    return [g.column for g in guesses if g.role == "counter"]
+def _cycles(frame: pd.DataFrame, guesses: Sequence[Guess], subject: Guess | None) -> bool:
+    """Whether a column counts rows from 0 or 1 on, for each subject: cycles, with no time."""
+    if any(g.role == "time" for g in guesses):
+        return False
+    groups = pd.Series(0, frame.index) if subject is None else frame[subject.column].astype(str)
+    for column in (g.column for g in guesses if g.role == "counter"):
+        values = pd.to_numeric(frame[column], errors="coerce")
+        if bool((values.groupby(groups).first() <= 1).all()) and float((values.diff() == 1).mean()) > 0.5:
+            return True
+    return False
 
 
 def _windows(raw: Raw, frame: pd.DataFrame, known: Known) -> Mapping[str, Sequence[str]]:
@@ -327,6 +336,9 @@ def _doubts(
     labels = [g.column for g in guesses if g.role == "label"]
     if labels:
         yield f"what {', '.join(labels)} means, and when it was known: a label is an outcome, not a signal"
+    future = [g.column for g in guesses if g.role == "future"]
+    if future:
+        yield f"what {', '.join(future)} is for: it tells what comes, so it is left out of the signals"
     sparse = [g.column for g in guesses if g.role in ("sparse", "empty")]
     if sparse:
         yield f"what {', '.join(sparse[:8])} means: hardly a row holds a value"

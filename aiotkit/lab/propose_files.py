@@ -52,6 +52,10 @@ def of_many(found: Proposal, first: Raw, files: Sequence[Path], known: Known) ->
     looked = _some(files, known)
     found = _named_by_files(replace(found, signals=_widened(found, looked)), [first, *looked])
     if found.one("subject") is None and not known.names_subject:
+        if len({stem(p) for p in files}) == 1:
+            doubts.append(f"which subject each of {len(files)} files called '{stem(files[0])}' is of: give "
+                          "--subject-from folder, --subject-column COLUMN or --subject")  # fmt: skip
+            return replace(found, doubts=tuple(doubts))
         stems = ", ".join([stem(p) for p in files[:3]] + ["…"] * (len(files) > 3))
         doubts.append(f"whether each file is one subject, called as the file is ({stems}): taken so")
         found = replace(found, flags=(*found.flags, "--subject-from", "filename"))

@@ -10,7 +10,8 @@ import pandas as pd
 
 from aiotkit.core.errors import DataError
 from aiotkit.lab.first_limit import limit_of
-from aiotkit.lab.guess import TimeFound, as_numbers, choices_of, identifiers, span_of, unit_of
+from aiotkit.lab.guess import as_numbers, choices_of, identifiers, span_of, unit_of
+from aiotkit.lab.guess_time import TimeFound
 from aiotkit.lab.long import Long
 from aiotkit.lab.pace import Pace, pace_of, sampling, window_s
 from aiotkit.lab.proposal import Known

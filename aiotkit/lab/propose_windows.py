@@ -11,7 +11,9 @@ import pandas as pd
 
 from aiotkit.lab.files import stem
 from aiotkit.lab.first_limit import below_highest
-from aiotkit.lab.guess import Guess, TimeFound, as_numbers, find_time, identifiers, span_of, unit_of
+from aiotkit.lab.guess import as_numbers, identifiers, span_of, unit_of
+from aiotkit.lab.guess_time import TimeFound, find_time
+from aiotkit.lab.guessed import Guess
 from aiotkit.lab.layout import BOTH
 from aiotkit.lab.pace import Pace, pace_of
 from aiotkit.lab.proposal import Known, Proposal

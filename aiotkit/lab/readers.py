@@ -10,7 +10,7 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from aiotkit.core.errors import DataError, EmptyFileError, did_you_mean
+from aiotkit.lab.files import told_by_folders
 from aiotkit.lab.units import EVERYDAY, unit_problem
 from aiotkit.lab.windows import spread
 
@@ -72,7 +73,8 @@ def read_raw(
     A CSV's delimiter is found by counting in the first lines unless given (also runs of spaces); lines above
     the header that have no columns, or begin with ``#``, are skipped and said; a first line of nothing but
     numbers means that there is no header, and columns are named ``c0``, ``c1``, … A byte-order mark tells
-    UTF-16; anything else is UTF-8 unless ``encoding`` says otherwise.
+    UTF-16; anything else is UTF-8 unless ``encoding`` says otherwise, or Western text (cp1252) where it is no
+    UTF-8 and reads so. Folders named ``key=value`` add a column each.
 
     Raises:
         DataError: the file is missing, empty, of another encoding, names a column twice, or has too many.
@@ -86,11 +88,22 @@ def read_raw(
         data = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read", found=error.strerror or str(error)) from error
-    digest = "sha256:" + hashlib.sha256(data).hexdigest()
+    placed = told_by_folders(path.resolve())
+    digest = "sha256:" + hashlib.sha256(data + repr(placed).encode() if placed else data).hexdigest()
     if data[:4] == b"PAR1":
-        return _read_parquet(path, digest)
-    data = _as_utf8(path, data, encoding).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    return _read_csv(path, data, digest, delimiter)
+        return _with_columns(_read_parquet(path, digest), placed)
+    data, note = _as_utf8(path, data, encoding)
+    raw = _read_csv(path, data.replace(b"\r\n", b"\n").replace(b"\r", b"\n"), digest, delimiter)
+    return _with_columns(replace(raw, notes=(*note, *raw.notes)), placed)
+
+
+def _with_columns(raw: Raw, placed: Mapping[str, str]) -> Raw:
+    """With what folders say as columns, where the file has none of that name."""
+    new = {k: v for k, v in placed.items() if k not in raw.frame.columns}
+    if not new or raw.headless:
+        return raw
+    said = ", ".join(f"{k}={v}" for k, v in new.items())
+    return replace(raw, frame=raw.frame.assign(**new), notes=(*raw.notes, f"its folders say {said}"))
 
 
 def read_rows(path: Path, *, encoding: str | None = None) -> Raw:
@@ -106,19 +119,27 @@ def read_rows(path: Path, *, encoding: str | None = None) -> Raw:
     return raw
 
 
-def _as_utf8(path: Path, data: bytes, encoding: str | None) -> bytes:
+def _as_utf8(path: Path, data: bytes, encoding: str | None) -> tuple[bytes, tuple[str, ...]]:
+    """Text as UTF-8, and a note; what is neither that nor marked is Western text where it reads so."""
     if data[:2] == b"\x1f\x8b":
         try:
             data = gzip.decompress(data)
         except (OSError, EOFError) as error:
             raise DataError(f"{path}: a gzip file that cannot be read", found=str(error)) from error
     known = encoding or next((name for mark, name in _BOMS if data.startswith(mark)), None)
-    if known is None:
-        return data
     try:
-        return data.decode(known).removeprefix("\ufeff").encode()
+        if known is not None:
+            return data.decode(known).removeprefix("\ufeff").encode(), ()
     except (UnicodeError, LookupError) as error:
         raise DataError(f"{path}: not text in {known}", found=str(error)) from error
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        text = data.decode("cp1252", errors="replace")
+        if not all((c.isprintable() and c != "\ufffd") or c in "\r\n\t" for c in text):
+            raise _not_utf8(path, error) from error
+        return text.encode(), ("not UTF-8: read as cp1252 (--encoding)",)
+    return data, ()
 
 
 def _from_frame(frame: pd.DataFrame) -> Raw:

@@ -50,7 +50,8 @@ def folds(rows: pd.DataFrame, decision: Decision, n: int, seed: int) -> list[Fol
         raise DataError(
             f"{n} folds of {len(rows)} rows: a fold is left with no training rows",
             found=f"a horizon of {decision.outcome.horizon_s:g} s covers them all",
-            do="Collect rows over a longer time, or from more subjects.",
+            do="Collect rows over a longer time, or from more subjects; or is outcome.horizon_s longer than "
+            "what is decided needs?",
         )
     return out
 

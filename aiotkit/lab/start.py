@@ -9,29 +9,14 @@ from dataclasses import replace
 from typing import Any
 
 from aiotkit.core.errors import DataError, DecisionFileError
-from aiotkit.lab.guess import identifier
-from aiotkit.lab.layout import folded
-from aiotkit.lab.proposal import Proposal
+from aiotkit.lab.guess import coded, identifier
+from aiotkit.lab.proposal import Proposal, coded_values
 from aiotkit.lab.template import Draft
+from aiotkit.lab.uneventful import is_uneventful
 
 #: made-up costs, said to be so: of acting in vain, and of missing what one would have acted upon
 COST_ACT, COST_MISS = 100.0, 1000.0
 _DAY_S = 86_400.0
-#: what people call the state in which nothing is wrong, folded; and what there may be none of
-_UNEVENTFUL = frozenset(
-    {
-        "0", "normal", "healthy", "health", "ok", "okay", "none", "good", "fine", "sound", "nominal",
-        "regular", "intact", "new", "unworn", "nothing", "baseline", "gut", "heil", "gesund", "normalbetrieb",
-        "inordnung", "io", "keine", "kein", "sain", "bon", "sano", "bueno", "normale", "buono", "ninguno",
-        "goed", "normaal",
-    }
-)  # fmt: skip
-_EVENTS = frozenset(
-    {
-        "failure", "failures", "fault", "faults", "fail", "error", "anomaly", "defect", "leak", "damage",
-        "alarm", "event", "issue", "problem",
-    }
-)  # fmt: skip
 
 
 def draft_from(proposal: Proposal, name: str, **answers: Any) -> Draft:
@@ -55,7 +40,9 @@ def draft_from(proposal: Proposal, name: str, **answers: Any) -> Draft:
         label = proposal.one("label")
         found |= {"horizon_s": proposal.every_s, "silence": "", "states": states_of(proposal.labels)}
         if found["states"] is None:
-            found["states"] = _two_states("" if label is None else label.column)
+            column = "" if label is None else label.column
+            codes = tuple(coded(column, v) for v in coded_values(proposal.labels))
+            found["states"] = codes or _two_states(column)
     else:
         found["horizon_s"] = 7 * length if proposal.snapshots else max(_DAY_S, 2 * length)
     found |= {k: v for k, v in answers.items() if v is not None}
@@ -72,21 +59,16 @@ def states_of(labels: Sequence[str]) -> tuple[str, ...] | None:
     >>> states_of(("leak", "normal")), states_of(("inner", "ball")), states_of(("0", "1"))
     (('normal', 'leak'), ('inner', 'ball'), None)
     """
-    calm = [w for w in labels if _is_uneventful(w)]
+    calm = [w for w in labels if is_uneventful(w)]
     labels = [*calm, *(w for w in labels if w not in calm)] if len(calm) == 1 else list(labels)
     named = [w for w in labels if re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,62}", w)]
     telling = len(named) == len(labels) and not {w.lower() for w in labels} <= {"true", "false", "yes", "no"}
     return tuple(labels) if telling and 2 <= len(labels) <= 20 else None
 
 
-def _is_uneventful(word: str) -> bool:
-    plain = folded(word)
-    return plain in _UNEVENTFUL or (plain.startswith("no") and plain[2:] in _EVENTS)
-
-
 def taken_for_uneventful(labels: Sequence[str], states: Sequence[str]) -> str | None:
     """A doubt where the words of a label column do not tell which state is the uneventful one; else None."""
-    if not set(states) <= set(labels) or sum(map(_is_uneventful, labels)) == 1:
+    if not set(states) <= set(labels) or sum(map(is_uneventful, labels)) == 1:
         return None
     first = f"'{states[0]}' is taken, the most frequent; say --states, it first"
     return f"which state is the uneventful one: {first}"

@@ -30,6 +30,8 @@ EVERYDAY: dict[str, str] = {
     "fahrenheit": "[degF]",
     "kelvin": "K",
     "rpm": "{rot}/min",
+    "U/min": "{rot}/min",
+    "1/min": "/min",
     "RPM": "{rot}/min",
     "psi": "[psi]",
     "PSI": "[psi]",

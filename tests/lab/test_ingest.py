@@ -261,7 +261,7 @@ def test_parquet_and_csv_give_the_same_rows(guard: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("data", "words"),
-    [(b"", "empty"), (b"time,vib,vib\n", "two columns are named 'vib'"), (b"time,\xff\xfe\n1,2\n", "UTF-8"),
+    [(b"", "empty"), (b"time,vib,vib\n", "two columns are named 'vib'"), (b"time,\x81\x9d\n1,2\n", "UTF-8"),
      (b"PAR1nonsense", "not a Parquet file")],
 )  # fmt: skip
 def test_files_that_cannot_be_read_say_why(guard: Any, tmp_path: Path, data: bytes, words: str) -> None:

@@ -118,7 +118,7 @@ def test_a_spreadsheet_export_of_another_country(run: Any, tmp_path: Path) -> No
     file = tmp_path / "export.csv"
     file.write_bytes(text.encode("cp1252"))
     code, said = run("ingest", file, "--propose")
-    assert (code, "Say which encoding it has (such as cp1252)" in said) == (2, True)
+    assert (code, "which encoding the text has: cp1252 is taken (--encoding)" in said) == (0, True)
     code, said = run("ingest", file, "--propose", "--encoding", "cp1252")
     assert code == 0
     for piece in ("--decimal ,", "--time Datum+Uhrzeit", "--time-format '%d.%m.%Y %H:%M:%S'", "--zone …"):
