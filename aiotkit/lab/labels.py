@@ -19,6 +19,11 @@ speak against it. A report that comes after maturity still counts once it is her
 Confidence is naive Bayes over the states with equal priors and independent sources: a source of
 reliability r names the true state with probability r and each other one with (1 − r) / (K − 1). Silence
 has probability 1 in its own state and the product of (1 − r) over the sources that report another one.
+
+What only an inspector found is weighed against the silence of those who speak unasked: nobody else noticed
+anything within the horizon, and nothing was done that could have prevented it. An inspector who is wrong once
+in ten times finds more faults on machines that are fine than there are worn ones: taken at his word, random
+checks of a healthy fleet teach mostly mistakes.
 """
 
 from __future__ import annotations
@@ -62,8 +67,15 @@ class Belief:
     provenance: str = ""
 
 
-def believe(reports: Sequence[Report], states: Sequence[str], silence: str | None) -> Belief:
+def believe(
+    reports: Sequence[Report],
+    states: Sequence[str],
+    silence: str | None,
+    silent: Sequence[OutcomeSource] = (),
+) -> Belief:
     """The likeliest state given what sources said (see the module's formula); ties go to the first state.
+
+    ``silent``: sources that would have spoken unasked and did not.
 
     >>> said = [Report("worn", 0, 0, "crew", 0.9), Report("ok", 1, 1, "app", 0.6)]
     >>> belief = believe(said, ["ok", "worn"], "ok")
@@ -75,6 +87,9 @@ def believe(reports: Sequence[Report], states: Sequence[str], silence: str | Non
     for r in counted:
         for s in states:
             weight[s] *= r.reliability if s == r.state else (1 - r.reliability) / max(1, len(states) - 1)
+    for source in silent:
+        for s in source.reports:
+            weight[s] *= 1.0 if s == silence else 1 - source.reliability
     total = sum(weight.values())
     if not total > 0:  # certain sources that contradict each other
         return Belief(
@@ -135,7 +150,7 @@ def label(decisions: pd.DataFrame, reports: pd.DataFrame, decision: Decision, as
         str(s): np.sort(g.to_numpy(dtype=np.int64))
         for s, g in frame[acted]["at_us"].groupby(frame["subject"])
     }
-    context = _Rules(decision, as_of_us, heard, acts)
+    context = _Rules(decision, as_of_us, heard, acts, _asked_only(known))
     columns = [frame["subject"], frame["at_us"], acted, frame["verify_hit"].fillna(value=False).astype(bool)]
     judged = [context.judge(*row) for row in zip(*(c.tolist() for c in columns), strict=True)]
     out = frame[[*KEY, "subject", "at_us"]].copy()
@@ -160,6 +175,12 @@ def _reports_of(rows: pd.DataFrame) -> _Heard:
     return _Heard(rows["at_us"].to_numpy(dtype=np.int64), reports)
 
 
+def _asked_only(reports: pd.DataFrame) -> frozenset[str]:
+    """Sources that have never spoken but when they were sent to look."""
+    unasked = set(reports.loc[reports["kind"] != INSPECTION, "source"])
+    return frozenset(str(s) for s in set(reports["source"]) - unasked)
+
+
 class _Rules:
     """The rules of the module's docstring for one decision file and one ``as_of``."""
 
@@ -169,6 +190,7 @@ class _Rules:
         as_of_us: int,
         heard: Mapping[str, _Heard],
         acts: Mapping[str, NDArray[np.int64]],
+        asked_only: frozenset[str],
     ) -> None:
         self._states, self._outcome = tuple(decision.states), decision.outcome
         self._horizon = round(decision.outcome.horizon_s * 1e6)
@@ -179,8 +201,10 @@ class _Rules:
         self._silent = (
             None if silence is None else believe_silence(silence, self._states, decision.outcome.sources)
         )
+        unasked = {n: s for n, s in decision.outcome.sources.items() if n not in asked_only}
+        self._unasked: Mapping[str, OutcomeSource] = unasked if silence is not None else {}
         #: the reports that were weighed last, and what came of it: neighbouring decisions share them
-        self._weighed: tuple[Sequence[Report], Belief] = ((), Belief(None, None))
+        self._weighed: tuple[Sequence[Report], bool, Belief] = ((), False, Belief(None, None))
 
     def judge(self, subject: Any, at_us: int, acted: bool, drawn: bool) -> tuple[str, Belief]:
         """Status and belief."""
@@ -190,22 +214,32 @@ class _Rules:
             return "pending", Belief(None, None)
         reports = self._within(subject, at_us)
         inspected = [r for r in reports if r.kind == INSPECTION]
+        touched = acted or self._acts_within(subject, at_us)
         if drawn and inspected:
-            return "verified", self._belief(inspected)
+            return "verified", self._belief(inspected if touched else reports, touched=touched)
         if acted:
-            return "censored", self._belief(reports)
+            return "censored", self._belief(reports, touched=True)
         if reports:
-            return "mature", self._belief(reports)
-        if self._acts_within(subject, at_us):
+            return "mature", self._belief(reports, touched=touched)
+        if touched:
             return "censored", Belief(None, None, provenance="acted upon later within the horizon")
         return ("unlabelled", Belief(None, None)) if self._silent is None else ("mature", self._silent)
 
-    def _belief(self, reports: Sequence[Report]) -> Belief:
+    def _belief(self, reports: Sequence[Report], *, touched: bool) -> Belief:
         if not reports:
             return Belief(None, None)
-        if reports != self._weighed[0]:
-            self._weighed = (reports, believe(reports, self._states, self._quiet))
-        return self._weighed[1]
+        if (reports, touched) != self._weighed[:2]:
+            silent = () if touched else self._silent_beside(reports)
+            self._weighed = (reports, touched, believe(reports, self._states, self._quiet, silent))
+        return self._weighed[2]
+
+    def _silent_beside(self, reports: Sequence[Report]) -> Sequence[OutcomeSource]:
+        """Sources that speak unasked and did not, where only inspectors found something."""
+        found = [r for r in reports if r.state != self._quiet]
+        if not found or any(r.kind != INSPECTION for r in found):
+            return ()
+        said = {r.source for r in reports}
+        return [source for name, source in self._unasked.items() if name not in said]
 
     def _within(self, subject: str, at_us: int) -> Sequence[Report]:
         heard = self._heard.get(subject)

@@ -130,6 +130,57 @@ def test_verified_needs_the_draw_and_the_inspection(pump: Any) -> None:
     assert label_of(pump, looked) == ("censored", "worn")
 
 
+@pytest.fixture
+def inspected(document: dict[str, Any]) -> Any:
+    """Label decisions about one pump, of which an inspector and the crew may have said something."""
+    from aiotkit.core.decision import parse_decision
+    from aiotkit.lab.labels import label
+
+    inspector = {"reports": ["ok", "worn", "broken"], "reliability": 0.9}
+    document["outcome"]["sources"]["inspector"] = inspector
+    decision = parse_decision(document)
+
+    def of(said: list[tuple[str, str, int]], *acts: int, drawn: bool = False) -> tuple[Any, ...]:
+        rows = [(t, "slow" if t in acts else "run") for t in sorted({T0, *acts})]
+        decisions = pd.DataFrame(
+            [("d", "j", i, "pump-a", t, a, drawn and t == T0) for i, (t, a) in enumerate(rows)],
+            columns=["device", "journal_id", "seq", "subject", "at_us", "in_force", "verify_hit"],
+        )
+        trust = {n: s.reliability for n, s in decision.outcome.sources.items()}
+        reports = pd.DataFrame(
+            [("pump-a", s, t, t, n, trust[n], "inspection" if n == "inspector" else "report")
+             for n, s, t in said],
+            columns=["subject", "state", "at_us", "reported_us", "source", "reliability", "kind"],
+        )  # fmt: skip
+        row = label(decisions, reports, decision, LATE).set_index("at_us").loc[T0]
+        return row["status"], row["state"], round(float(row["confidence"]), 2)
+
+    return of
+
+
+def test_what_an_inspector_alone_found_is_weighed_against_silence(inspected: Any) -> None:
+    """The crew would have said so, nine times in ten: for the row that was checked and for its neighbours."""
+    found = [("inspector", "worn", T0 + H)]  # worn 0.9 · 0.1, ok 0.05, broken 0.05 · 0.1 · 0.4
+    assert inspected(found) == ("mature", "worn", 0.63)
+    assert inspected(found, drawn=True) == ("verified", "worn", 0.63)
+
+
+def test_an_inspector_who_is_borne_out_is_believed(inspected: Any) -> None:
+    """The crew found it too; or something was done, so that nobody could have noticed."""
+    found = [("inspector", "worn", T0 + H)]
+    status, state, sure = inspected([*found, ("crew", "worn", T0 + 5 * H)])
+    assert (status, state) == ("mature", "worn")
+    assert sure > 0.98
+    assert inspected(found, T0 + 2 * H) == ("mature", "worn", 0.9)
+    assert inspected(found, T0 + 2 * H, drawn=True) == ("verified", "worn", 0.9)
+
+
+def test_an_all_clear_needs_no_second_opinion(inspected: Any) -> None:
+    """Silence does not speak against it; nor against what somebody reported unasked."""
+    assert inspected([("inspector", "ok", T0 + H)]) == ("mature", "ok", 0.9)
+    assert inspected([("crew", "worn", T0 + H)]) == ("mature", "worn", 0.9)
+
+
 def test_a_moved_device_does_not_carry_outcomes_to_another_machine(plant: Any) -> None:
     """The naive join gives a failure to the wrong decisions, the registry to the right ones."""
     plant.watch("d1", "pump-a", T0 - DAY)
