@@ -49,7 +49,8 @@ def find_time(frame: pd.DataFrame, clock: Clock | None = None) -> TimeFound:
         number = not typed(frame[column]) and not hint and _share_of_numbers(frame[column]) > 0.5
         if number and not _epoch_like(frame[column]):
             continue  # a number is a time only where its name says so, or as nothing else is so large
-        excel = clock is None and hint and _days_of_excel(frame[column])
+        told = clock is not None and (clock.time_format is not None or clock.epoch is not None)
+        excel = hint and not told and _days_of_excel(frame[column])
         read = Clock(zone="UTC", epoch="excel") if excel else clock
         best = _better(best, column, frame[column], 0.98 if hint else 0.8, read)
     hours = _hours_beside(frame, best.guess)
