@@ -19,8 +19,8 @@ Epoch = Annotated[
 ]
 SubjectColumn = Annotated[str | None, typer.Option("--subject-column", help="Column that names the subject.")]
 SubjectFrom = Annotated[
-    Literal["filename", "folder"] | None,
-    typer.Option("--subject-from", help="What of a file's place names the subject."),
+    Literal["filename", "folder", "names"] | None,
+    typer.Option("--subject-from", help="What names the subject: the file, its folder, or columns and tags."),
 ]
 NameColumn = Annotated[str | None, typer.Option("--name-column", help="Long data: column of names.")]
 ValueColumn = Annotated[str | None, typer.Option("--value-column", help="Long data: column of values.")]

@@ -16,6 +16,7 @@ from aiotkit.lab.ingest import Ingested, ingest, nothing
 from aiotkit.lab.instants import parse_instants
 from aiotkit.lab.layout import Options, folded
 from aiotkit.lab.readers import read_rows
+from aiotkit.lab.tags import SUBJECT, by_machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +78,13 @@ def ingest_files(
 
 def _one(path: Path, decision: Decision, options: Options, names: Names, now_us: int | None) -> Ingested:
     raw = read_rows(path, encoding=options.encoding)
-    if names.subject is not None:
-        options = replace(options, subject=subject_of(path, names.subject), subject_column=None)
+    whose = None
+    if names.subject == "names":
+        raw = by_machine(raw, name_column=options.name_column, value_column=options.value_column)
+        options = replace(options, subject=None, subject_column=SUBJECT)
+    elif names.subject is not None:
+        whose = subject_of(path, names.subject)
+        options = replace(options, subject=whose, subject_column=None)
     if names.start is not None:
         options = _started(path, options)
     if raw.headless and not options.only and not options.columns:
@@ -86,7 +92,6 @@ def _one(path: Path, decision: Decision, options: Options, names: Names, now_us:
         options = replace(options, only=(name,)) if name is not None else options
     try:
         found = ingest(raw, decision, options, now_us=now_us)
-        whose = options.subject if names.subject is not None else None
         return replace(found, reading=replace(found.reading, whose=whose or ""))
     except DataError as error:
         if path.name in error.what:

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 from aiotkit.core.errors import DataError, EmptyFileError
 
-SubjectFrom = Literal["filename", "folder"]
+SubjectFrom = Literal["filename", "folder", "names"]
 SUFFIXES = (".csv", ".tsv", ".txt", ".dat", ".parquet", ".pq", ".csv.gz", ".tsv.gz", ".txt.gz")
 #: parts of a table by time
 _DATES = frozenset({"date", "day", "dt", "month", "year", "hour", "week", "time", "datum", "jahr", "monat"})
@@ -101,7 +101,7 @@ def check_told_apart(files: Sequence[Path], how: SubjectFrom) -> None:
     Raises:
         DataError: saying what else may name it.
     """
-    names = {subject_of(p, how) for p in files}
+    names = set() if how == "names" else {subject_of(p, how) for p in files}
     if len(files) > 1 and len(names) == 1:
         other = "folder" if how == "filename" else "filename"
         raise DataError(
@@ -113,7 +113,7 @@ def check_told_apart(files: Sequence[Path], how: SubjectFrom) -> None:
 
 
 def subject_of(path: Path, how: SubjectFrom) -> str:
-    """The subject a file's place tells.
+    """The subject a file's place tells (``names``, of columns and tags, are no place: ``lab.tags``).
 
     Raises:
         DataError: ``how`` is not known.

@@ -386,7 +386,7 @@ def _split(
     bad = bad.sort_values(["row", "name"], kind="stable", ignore_index=True)
     report = IngestReport(
         source=raw.name,
-        file_rows=len(raw.frame) + len(raw.malformed),
+        file_rows=raw.frame.index.nunique() + len(raw.malformed),
         rows_in=len(cells) + len(lines),
         rows_kept=len(rows),
         rows_quarantined=len(bad),

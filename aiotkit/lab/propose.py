@@ -35,6 +35,7 @@ from aiotkit.lab.propose_values import doubts_of_values, drafts_of_names, kept, 
 from aiotkit.lab.propose_windows import WHOSE, headless_windows, of_files, samples_only, with_windows
 from aiotkit.lab.quality import poor, quality_column
 from aiotkit.lab.readers import Raw, read_raw, read_rows
+from aiotkit.lab.tags import SUBJECT, by_machine, machines_in
 from aiotkit.lab.template import ContextDraft, SignalDraft
 from aiotkit.lab.windows import numbered, windows_in
 
@@ -68,6 +69,8 @@ def propose(path: str | Path | pd.DataFrame | Sequence[str | Path], known: Known
     elif _nothing_but_windows(raw, known):
         raws = [(p, raw if p == files[0] else read_raw(p, encoding=known.encoding)) for p in files]
         found = of_files(said, [(p, samples_only(r, known)) for p, r in raws if r.headless or known.shape])
+    elif _machines_in_names(raw, known):
+        found = _of_machines(said, raw, known)
     else:
         found = _of_table(said, raw, known)
         found = of_many(found, raw, files, known) if len(files) > 1 and named_at is None else found
@@ -81,6 +84,29 @@ def _nothing_but_windows(raw: Raw, known: Known) -> bool:
     if known.shape == "window":
         return raw.headless or not numbered(map(str, raw.frame.columns))
     return known.shape is None and raw.headless and headless_windows(raw)
+
+
+def _machines_in_names(raw: Raw, known: Known) -> bool:
+    if known.subject_from is not None:
+        return known.subject_from == "names"
+    return known.subject is None and known.subject_column is None and bool(machines_in(raw))
+
+
+def _of_machines(path: str, raw: Raw, known: Known) -> Proposal:
+    """A file whose columns or tags hold the machines."""
+    apart = by_machine(raw, name_column=known.name_column, value_column=known.value_column)
+    apart = replace(apart, frame=apart.frame.reset_index(drop=True))
+    found = _of_table(path, apart, replace(known, subject_column=SUBJECT, subject_from=None))
+    names = machines_in(raw)
+    machines = sorted({machine for machine, _ in names.values()})
+    example = next(iter(names), "")
+    listed = ", ".join(machines[:8])
+    doubt = f"whether {listed} are the subjects, as in '{example}': taken so (--subject-from names)"
+    flags = found.flags if known.subject_from else (*found.flags, "--subject-from", "names")
+    return replace(
+        found, rows=len(raw.frame), doubts=(*found.doubts, doubt), flags=flags,
+        guesses=tuple(g for g in found.guesses if g.column != SUBJECT),
+    )  # fmt: skip
 
 
 def _with_rows(files: Sequence[Path], encoding: str | None) -> tuple[list[Path], Raw, list[Path]]:

@@ -191,3 +191,54 @@ def test_times_as_spreadsheets_and_loggers_write_them(run: Any) -> None:
     assert "--form ends" not in str(found["doubts"])
     frame.assign(ts=wall.dt.strftime("%m/%d/%Y %H:%M")).to_csv("us.csv", index=False)
     assert "%m/%d/%Y %H:%M" in said_of(run, "us.csv")["command"]
+
+
+def wide_and_long() -> tuple[Any, Any]:
+    """Two pumps in the names of columns, and the same as tags of long data."""
+    left, right = hourly(1), hourly(2)
+    wide = left.rename(columns={"temp": "p1_temp", "vib": "p1_vib"}).assign(
+        p2_temp=right["temp"], p2_vib=right["vib"], room=21.0 + left["vib"] / 10
+    )
+    long = wide.drop(columns="room").melt("ts", var_name="Tag", value_name="Value")
+    long["Tag"] = long["Tag"].str.upper().str.replace("_", ".")
+    return wide, long.sort_values(["ts", "Tag"])
+
+
+def test_machines_in_the_names_of_columns_and_tags(run: Any) -> None:
+    """Proposed, read and said; what belongs to no machine goes to all of them."""
+    from aiotkit.lake.lake import Lake
+
+    wide, long = wide_and_long()
+    wide.to_csv("wide.csv", index=False)
+    long.to_csv("long.csv", index=False)
+    for name, who, signals in (
+        ("wide", ["p1", "p2"], ["temp", "vib", "room"]),
+        ("long", ["P1", "P2"], ["TEMP", "VIB"]),
+    ):
+        said, text = drafted(run, name, "--from", f"{name}.csv")
+        assert f"whether {', '.join(who)} are the subjects" in said
+        assert "--subject-from names" in next(part for part in said.splitlines() if "ingest" in part)
+        assert sorted(yaml.safe_load(text)["signals"]) == sorted(signals)
+        words = ("--decision", f"{name}.yaml", "--subject-from", "names", "--lake", f"lake-{name}")
+        code, said = run("ingest", f"{name}.csv", *words)
+        assert code == 0, said
+        assert "quarantined  0" in said
+        rows = Lake.open(f"lake-{name}").read("telemetry", columns=["subject", "name", "value"]).to_pandas()
+        kept = {key: sorted(part["value"]) for key, part in rows.groupby(["subject", "name"])}
+        assert sorted({subject for subject, _ in kept}) == who
+        for i, subject in enumerate(who, 1):
+            assert kept[subject, signals[0]] == sorted(wide[f"p{i}_temp"])
+            assert kept[subject, signals[1]] == sorted(wide[f"p{i}_vib"])
+
+
+def test_names_that_hold_no_machines_are_said_to(run: Any) -> None:
+    """Places on one machine are no machines; told otherwise the error says what was looked for."""
+    frame = (
+        hourly().rename(columns={"temp": "temp_in", "vib": "temp_out"}).assign(press_in=1.0, press_out=2.0)
+    )
+    frame.to_csv("one.csv", index=False)
+    assert "--subject-from" not in said_of(run, "one.csv")["command"]
+    drafted(run, "p", "--from", "one.csv")
+    code, said = run("ingest", "one.csv", "--decision", "p.yaml", "--subject-from", "names")
+    assert code == 2
+    assert "no names that hold machine and signal; expected names such as PUMP01.TEMP" in said
