@@ -9,13 +9,21 @@ from dataclasses import replace
 import pandas as pd
 
 from aiotkit.core.errors import DataError
-from aiotkit.lab.layout import NAME_NAMES, VALUE_NAMES, called
+from aiotkit.lab.layout import NAME_NAMES, VALUE_NAMES, called, folded
+from aiotkit.lab.long import is_id
 from aiotkit.lab.readers import Raw
 
 #: what the column of machines is called that comes out of names
 SUBJECT = "subject"
 #: share of machines that must have a signal, on average, for names to be taken apart
 _FULL = 0.75
+#: what figures of one sensor are called
+_STATISTICS = frozenset(
+    {
+        "mean", "avg", "average", "std", "sd", "var", "min", "max", "rms", "median", "raw", "normalized",
+        "value", "val", "kurtosis", "skew", "crest", "peak", "sum", "count", "status", "quality",
+    }
+)  # fmt: skip
 _SIGNS = "./:_- "
 
 
@@ -51,6 +59,8 @@ def _at(names: Sequence[str], sign: str, *, first: bool) -> dict[str, tuple[str,
     kind, machines = max(kinds.items(), key=lambda k: len(k[1]), default=("", set[str]()))
     found = {name: pair for name, pair in found.items() if _kind(pair[0]) == kind}
     signals = {signal for _, signal in found.values()}
+    if {folded(signal) for signal in signals} <= _STATISTICS:
+        return {}  # one machine's sensors, each with its figures
     full = len(found) >= _FULL * len(machines) * len(signals) if machines else False
     return found if len(machines) > 1 and full and kind else {}
 
@@ -98,7 +108,9 @@ def machines_in(raw: Raw) -> Mapping[str, tuple[str, str]]:
     if raw.headless or SUBJECT in raw.frame.columns:
         return {}
     tags = _tags(raw, None, None)
-    return apart(list(map(str, raw.frame[tags].dropna().unique() if tags else raw.frame.columns)))
+    found = apart(list(map(str, raw.frame[tags].dropna().unique() if tags else raw.frame.columns)))
+    others = [c for c in map(str, raw.frame.columns) if c not in found and c != tags and is_id(c)]
+    return {} if any(raw.frame[c].nunique() > 1 for c in others) else found
 
 
 def _tags(raw: Raw, name_column: str | None, value_column: str | None) -> str | None:
