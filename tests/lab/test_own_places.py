@@ -232,12 +232,12 @@ def test_machines_in_the_names_of_columns_and_tags(run: Any) -> None:
 
 
 def test_names_that_hold_no_machines_are_said_to(run: Any) -> None:
-    """Places on one machine are no machines, nor its sensors; told otherwise the error says what was sought."""
+    """Places on one machine are none, nor are its sensors; told otherwise the error says what was sought."""
     figures = hourly().rename(columns={"temp": "s1_mean", "vib": "s1_std"}).assign(s2_mean=1.5, s2_std=0.5)
     figures.to_csv("figures.csv", index=False)
     assert "--subject-from" not in said_of(run, "figures.csv")["command"]
-    named = wide_and_long()[0].assign(machine="m1")
-    named.loc[::2, "machine"] = "m2"
+    wide, _ = wide_and_long()
+    named = pd.concat([wide.assign(machine=name) for name in ("m1", "m2")])
     named.to_csv("named.csv", index=False)
     assert "--subject-column machine" in said_of(run, "named.csv")["command"]
     frame = (
