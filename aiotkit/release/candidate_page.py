@@ -164,9 +164,9 @@ def _doubts(evidence: Evidence, held_out: HeldOut, decision: Decision) -> list[s
             f"learned from: there {instead}, whatever the model says. Without that guard it would cost "
             f"{guard['money without it']:,.4g}."
         )
-    leaks = next((g.figures for g in evidence.gates if g.name == "leaks"), {})
-    if leaks.get("suspect"):
-        out.append("\nSome columns may give the state away: see the leak audit below.")
+    leaks = next((g for g in evidence.gates if g.name == "leaks"), None)
+    if leaks is not None and leaks.figures.get("suspect"):
+        out.append(f"\n**What may give the state away**: {leaks.words.partition('to be read: ')[2]}.")
     return out
 
 
