@@ -102,7 +102,7 @@ def test_in_short_says_what_the_money_stands_beside(decision: Decision) -> None:
         "novelty": [{"rows unlike training": 240, "share": 0.25, "money without it": 9.5}],
         "threshold": [{"on all rows": "'stop' when temp.max > 75, otherwise 'run'"}],
     }
-    suspect = {"name": "leaks", "passed": True, "words": "no leak", "figures": {"suspect": 2}}
+    suspect = {"name": "leaks", "passed": True, "words": "no leak; to be read: giveaway: rul", "figures": {"suspect": 2}}
     held = held_out(decision)
     never = replace(held, policies={"rule": np.full(len(held.rows), "run", dtype=object)})
     made = evidence(decision, tables=tables, gates=[suspect])
@@ -113,7 +113,7 @@ def test_in_short_says_what_the_money_stands_beside(decision: Decision) -> None:
         "'always stop', the best of what needs no data: 33.5", f"rests on {held.rows['subject'].nunique()} ",
         "events in ",
         "240 rows (25.0%) are unlike", "would cost 9.5",
-        "The written rule says 'run' on every row", "Some columns may give the state away",
+        "The written rule says 'run' on every row", "What may give the state away : giveaway: rul",
     ):  # fmt: skip
         assert words in told, words
     assert "no dearer than this candidate" not in told
