@@ -31,7 +31,7 @@ from aiotkit.lab.outcome_rows import (
 )  # fmt: skip
 from aiotkit.lab.outcome_told import Told, one_of
 from aiotkit.lab.readers import Raw
-from aiotkit.lab.uneventful import is_uneventful
+from aiotkit.lab.uneventful import are_verdicts, is_uneventful
 
 _MOST = 1_000_000
 
@@ -117,8 +117,9 @@ def _overlooked(raw: Raw, decision: Decision, told: Told, one: str) -> list[str]
         if all(re.fullmatch(r"[-+\d.,:TZ ]+", w) for w in words) and column not in labels(raw):
             continue
         shown = ", ".join(f"{n:,} '{w}'" for w, n in counts.items())
-        others = [w for w in words if (w in decision.states and w != one) or (is_uneventful(w) and w != "0")]
-        if others:
+        judges = column in labels(raw) or are_verdicts(words)
+        calm = judges and any(is_uneventful(w) and w != "0" for w in words)
+        if calm or any(w in decision.states and w != one for w in words):
             raise OutcomeError(
                 f"{raw.name}: each row is to mean '{one}', but column '{column}' says {shown}",
                 do=f"Give --label {column} (and --map VALUE={one} for each value that means it).",

@@ -109,17 +109,18 @@ def test_a_list_whose_rows_say_that_nothing_was_wrong_is_no_list_of_failures(run
     both = ("--decision", "p.yaml", "--lake", "lake")
     assert run("ingest", "p.csv", "--subject-column", "machine", *both)[0] == 0
     at = ["2026-03-03T05:00Z", "2026-03-04T05:00Z", "2026-03-05T05:00Z"]
-    daily = pd.DataFrame({"machine": "a", "when": at, "how": ["normal", "leak", "normal"]})
+    daily = pd.DataFrame({"machine": "a", "when": at, "condition": ["normal", "leak", "normal"]})
     daily.to_csv("daily.csv", index=False)
     words = ("outcomes", "import", "daily.csv", "--form", "failures", *both)
     code, said = run(*words)
     assert code == 2
-    assert "each row is to mean 'worn', but column 'how' says 2 'normal', 1 'leak'" in said
-    assert "--label how" in said
-    code, said = run(*words, "--label", "how", "--map", "leak=worn")
+    assert "each row is to mean 'worn', but column 'condition' says 2 'normal', 1 'leak'" in said
+    assert "--label condition" in said
+    code, said = run(*words, "--label", "condition", "--map", "leak=worn")
     assert code == 0, said
     assert "1  reports of 'worn'" in said
-    orders = daily.assign(how=["breakdown", "planned service", "breakdown"])
+    orders = daily.drop(columns="condition").assign(how=["breakdown", "planned service", "breakdown"])
+    orders = orders.assign(priority=["normal", "high", "normal"])
     orders.to_csv("orders.csv", index=False)
     code, said = run("outcomes", "import", "orders.csv", "--form", "failures", *both)
     assert "column 'how' says 2 'breakdown', 1 'planned service': all are taken for 'worn'" in said

@@ -102,7 +102,12 @@ def test_in_short_says_what_the_money_stands_beside(decision: Decision) -> None:
         "novelty": [{"rows unlike training": 240, "share": 0.25, "money without it": 9.5}],
         "threshold": [{"on all rows": "'stop' when temp.max > 75, otherwise 'run'"}],
     }
-    suspect = {"name": "leaks", "passed": True, "words": "no leak; to be read: giveaway: rul", "figures": {"suspect": 2}}
+    suspect = {
+        "name": "leaks",
+        "passed": True,
+        "words": "no leak; to be read: giveaway: rul",
+        "figures": {"suspect": 2},
+    }
     held = held_out(decision)
     never = replace(held, policies={"rule": np.full(len(held.rows), "run", dtype=object)})
     made = evidence(decision, tables=tables, gates=[suspect])
