@@ -111,7 +111,7 @@ def train(
     Raises:
         DataError: there is too little to learn from, or every family was refused.
     """
-    report = progress or _silent
+    report, seed = progress or _silent, seed % (1 << 32)  # scikit-learn takes no larger ones
     if not isinstance(families, Mapping) and set(families) & set(DETECTORS):
         return _without_labels(examples, decision, tuple(families), folds, seed, report, baseline, audited)
     given = chosen_families(families)

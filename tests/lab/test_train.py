@@ -376,6 +376,12 @@ def test_a_baseline_of_another_length_is_refused(guard: Decision) -> None:
         train(pumps(guard), guard, families=["lda"], folds=3, seed=0, baseline=["run"] * 5)
 
 
+def test_a_seed_may_be_of_any_size(guard: Decision) -> None:
+    """What scikit-learn takes is the rest after 32 bits."""
+    large, small = (train(pumps(guard), guard, families=["hgb"], folds=3, seed=s) for s in (5 + (1 << 40), 5))
+    assert large.trained.head == small.trained.head
+
+
 def test_raw_windows_are_read_where_they_are_at_hand(guard: Decision) -> None:
     """The convolutional family names its signal, and its probes come with windows."""
     examples = pumps(guard, windows=True, subjects=6, noise=3.0)
