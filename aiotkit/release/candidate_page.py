@@ -225,7 +225,8 @@ def _add_money(page: Report, evidence: Evidence, decision: Decision) -> None:
     page.section(
         "Found and missed",
         "Alarms are stretches of any action but the quiet one; an event is found when an alarm lies within "
-        f"{span_in_words(decision.outcome.horizon_s)} before it.",
+        f"{span_in_words(decision.outcome.horizon_s)} before it. A state that lasts longer than that counts "
+        "as an event each time.",
         table=list(evidence.tables.get("events", ())) or None,
     )
     page.section(
