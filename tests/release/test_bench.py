@@ -12,6 +12,7 @@ pytest.importorskip("torch")
 from onnx import helper  # noqa: E402
 from worlds.heads import exported_head, model_of  # noqa: E402
 
+from aiotkit.bundle.interface import FEATURES  # noqa: E402
 from aiotkit.core.errors import BundleError  # noqa: E402
 from aiotkit.release.bench import bench  # noqa: E402
 
@@ -20,7 +21,7 @@ def slow_graph(size: int) -> bytes:
     """Four products of square matrices."""
     rng = np.random.default_rng(0)
     weights = {f"w{i}": rng.normal(0, 0.01, (size, size)).astype(np.float32) for i in range(4)}
-    nodes = [helper.make_node("MatMul", [f"h{i}" if i else "x", f"w{i}"], [f"h{i + 1}"]) for i in range(3)]
+    nodes = [helper.make_node("MatMul", [f"h{i}" if i else FEATURES, f"w{i}"], [f"h{i + 1}"]) for i in range(3)]
     nodes.append(helper.make_node("MatMul", ["h3", "w3"], ["p"]))
     return model_of(nodes, weights, size, size)
 
