@@ -21,7 +21,8 @@ def slow_graph(size: int) -> bytes:
     """Four products of square matrices."""
     rng = np.random.default_rng(0)
     weights = {f"w{i}": rng.normal(0, 0.01, (size, size)).astype(np.float32) for i in range(4)}
-    nodes = [helper.make_node("MatMul", [f"h{i}" if i else FEATURES, f"w{i}"], [f"h{i + 1}"]) for i in range(3)]
+    given = [FEATURES, "h1", "h2"]
+    nodes = [helper.make_node("MatMul", [name, f"w{i}"], [f"h{i + 1}"]) for i, name in enumerate(given)]
     nodes.append(helper.make_node("MatMul", ["h3", "w3"], ["p"]))
     return model_of(nodes, weights, size, size)
 
