@@ -25,6 +25,8 @@ from aiotkit.lab.problem import Problem
 
 FIGURES = ("margin", "money", "difference", "low", "high", "log_loss", "brier", "accuracy")
 BASELINE = "baseline"
+#: how much more log-loss is no difference
+ALIKE = 1.02
 #: shares of the largest difference between two costs of one state
 MARGINS = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6)
 
@@ -154,9 +156,11 @@ def _best_constant(problem: Problem, known: Mapping[str, Any]) -> str:
 
 
 def winner(table: Sequence[Mapping[str, Any]], *, money: bool) -> str:
-    """The simplest family that cannot be told from the cheapest; by log-loss where there is no money.
+    """Of the families that cannot be told from the cheapest the one whose probabilities are best.
 
-    ``table`` is in the order of simplicity. Where there is no interval, only equal money is a tie.
+    Money of a few events is luck long after log-loss has told families apart. Of those within ``ALIKE`` of
+    the least the first: ``table`` is in the order of simplicity. Where there is no interval, only equal money
+    is a tie; where there is no money, log-loss alone decides.
 
     Raises:
         DataError: every family was refused.
@@ -169,4 +173,5 @@ def winner(table: Sequence[Mapping[str, Any]], *, money: bool) -> str:
         return str(min(fine, key=lambda row: round(row["log_loss"], 6))["family"])
     least = min(row["money"] for row in fine)
     tied = [row for row in fine if row["low"] <= 0 <= row["high"] or row["money"] == least]
-    return str(tied[0]["family"])
+    sharpest = min(row["log_loss"] for row in tied)
+    return str(next(row for row in tied if row["log_loss"] <= ALIKE * sharpest)["family"])

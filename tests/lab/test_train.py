@@ -21,6 +21,7 @@ from worlds.training import COLUMNS, pumps, with_rows  # noqa: E402
 
 from aiotkit.core.decision import Decision, parse_decision  # noqa: E402
 from aiotkit.core.errors import DataError  # noqa: E402
+from aiotkit.lab.contest import winner  # noqa: E402
 from aiotkit.lab.detect import budgeted, rare_state, turning_point  # noqa: E402
 from aiotkit.lab.evaluate import merge_alarms  # noqa: E402
 from aiotkit.lab.examples import Examples  # noqa: E402
@@ -374,6 +375,22 @@ def test_a_baseline_of_another_length_is_refused(guard: Decision) -> None:
     """A baseline is an action for each known row."""
     with pytest.raises(DataError, match="baseline; expected an action for each of 320 known rows; found 5"):
         train(pumps(guard), guard, families=["lda"], folds=3, seed=0, baseline=["run"] * 5)
+
+
+def entry(family: str, money: float, low: float, high: float, loss: float) -> dict[str, Any]:
+    """A row of the contest's table."""
+    return {"family": family, "money": money, "low": low, "high": high, "log_loss": loss, "refused": ""}
+
+
+def test_where_money_is_a_tie_probabilities_decide() -> None:
+    """The sharper of two that cost the same, the simpler of two equally sharp; never the surely dearer."""
+    lda, other = entry("lda", 100.0, -5.0, 20.0, 0.44), entry("logistic", 95.0, 0.0, 0.0, 0.30)
+    assert winner([lda, other], money=True) == "logistic"
+    assert winner([lda | {"log_loss": 0.303}, other], money=True) == "lda"
+    assert winner([lda, other | {"log_loss": 0.50}], money=True) == "lda"
+    assert winner([lda | {"low": 2.0, "log_loss": 0.1}, other], money=True) == "logistic"
+    unsure = lda | {"low": np.nan, "high": np.nan, "log_loss": 0.1}
+    assert winner([unsure, other], money=True) == "logistic"
 
 
 def test_a_seed_may_be_of_any_size(guard: Decision) -> None:
