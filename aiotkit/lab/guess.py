@@ -6,7 +6,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,8 @@ SPARSE = 0.005
 _SWITCH = "two different numbers: a label, or a switch"
 #: how the reason begins why a column of two numbers is a signal
 SWITCHES = "a switch among other signals,"
+#: and why one that only rises is
+METER = "only rises, as meters do,"
 #: words in a column's name -> units it may have, the likelier first, with the range that fits (None: any)
 _HINTS: tuple[tuple[str, tuple[tuple[str, tuple[float, float] | None], ...]], ...] = (
     (r"temp|°c|_c$|celsius", (("Cel", (-273, 2000)), ("[degF]", (-80, 500)), ("K", (200, 1500)))),
@@ -34,6 +36,7 @@ _HINTS: tuple[tuple[str, tuple[tuple[str, tuple[float, float] | None], ...]], ..
     (r"press|bar$", (("bar", (-1, 700)), ("kPa", (0, 1e5)), ("Pa", (0, 1e8)))),
     (r"vib|velocity", (("mm/s", (-200, 200)),)),
     (r"acc", (("m/s2", (-500, 500)),)),
+    (r"wind.*speed|speed.*wind", (("m/s", (0, 150)),)),
     (r"rpm|speed|rot", (("/min", (-1e5, 1e5)),)),
     (r"flow", (("L/min", (-10, 1e5)),)),
     (r"volt", (("V", (-1e5, 1e5)),)),
@@ -58,6 +61,27 @@ _VERDICTS = (
     r"ausfall|st(?:ö|oe|o)rung|fehler|defekt|panne|schaden|"
     r"(?:^|_)(?:bad|good|ok|healthy|normal|alarm|error|trip|broke)(?:$|_)"
 )
+
+#: how rows are parted for training, folded
+_PARTS = frozenset(
+    {"train", "training", "test", "testing", "valid", "validation", "val", "dev", "prediction"}
+)
+#: two words that say yes and no
+_SWITCHES = ("true false", "yes no", "on off", "ja nein", "an aus", "ein aus", "y n", "j n", "t f", "1 0")
+
+
+def is_switch(column: pd.Series) -> bool:
+    """Whether a column says yes or no, in words, as 1 and 0, or as such.
+
+    >>> [is_switch(pd.Series(words)) for words in (["True", "False"], [0, 1], ["a", "b"])]
+    [True, True, False]
+    """
+    if pd.api.types.is_bool_dtype(column):
+        return True
+    if column.nunique() > 2:
+        return False
+    said = {str(v).strip().lower().removesuffix(".0") for v in column.dropna().unique()}
+    return bool(said) and any(said <= set(pair.split()) for pair in _SWITCHES)
 
 
 def as_numbers(column: pd.Series) -> pd.Series | None:
@@ -134,15 +158,32 @@ def guess_columns(frame: pd.DataFrame, found: Found) -> Iterator[Guess]:
     others = any(g.role == "signal" for g in guesses)
     for g in guesses:
         says = re.search(_VERDICTS, g.column.lower()) is not None
-        yield _as_signal(frame, g) if others and g.why == _SWITCH and not says else g
+        if others and g.why == _SWITCH and not says:  # as a label it would be lost
+            yield as_signal(frame, g, f"{SWITCHES} values ")
+        elif not others and g.role == "counter" and not _counts_evenly(frame[g.column]):
+            yield as_signal(frame, g, f"{METER} values ", found.units.get(g.column))
+        else:
+            yield g
 
 
-def _as_signal(frame: pd.DataFrame, guess: Guess) -> Guess:
-    """A switch among other signals as one of them: as a label it would be lost."""
+def as_signal(frame: pd.DataFrame, guess: Guess, why: str, below: str | None = None) -> Guess:
+    """A column as a signal, whatever else it seemed to be; ``why`` goes before the values seen."""
     values = as_numbers(frame[guess.column])
-    assert values is not None
-    why = f"{SWITCHES} values {values.min():g} and {values.max():g}"
-    return Guess(guess.column, "signal", why, 0.5, "1", float(values.min()), float(values.max()))
+    if values is None or values.empty:
+        return replace(guess, role="signal", why=why, unit="1", low=0.0, high=1.0)
+    low, high = float(values.min()), float(values.max())
+    if values.nunique() <= 2:
+        return Guess(guess.column, "signal", f"{why}{low:g} and {high:g}", 0.5, "1", low, high)
+    unit, sure, _ = unit_of(guess.column, low, high, below)
+    least, most = span_of(values.to_numpy(dtype=float))
+    return Guess(guess.column, "signal", f"{why}{low:g} to {high:g}", sure, unit, least, most)
+
+
+def _counts_evenly(column: pd.Series) -> bool:
+    """Whether numbers rise by the same again and again, as the numbers of rows or hours of operation do."""
+    values = as_numbers(column)
+    steps = pd.Series(dtype=float) if values is None else values.diff().dropna()
+    return steps.empty or float((steps == steps.mode()[0]).mean()) > 0.5
 
 
 def _guess(frame: pd.DataFrame, column: str, found: Found) -> Guess:
@@ -185,6 +226,11 @@ def _of_words(frame: pd.DataFrame, column: str, distinct: int) -> Guess:
     words = choices_of(frame[column]) if 2 <= distinct <= 12 else ()
     if words and are_verdicts(words):
         return Guess(column, "label", f"{distinct} verdicts: {', '.join(words)}", 0.8)
+    if words and set(map(str.lower, words)) <= _PARTS:
+        return Guess(column, "words", "says which rows others trained with: no condition of operation", 0.8)
+    said = re.search(_VERDICTS, column.lower())
+    if words and said and is_switch(frame[column]):
+        return Guess(column, "label", f"{' and '.join(words)}, and its name says '{said[0]}'", 0.8)
     if words and float(frame[column].notna().mean()) >= 0.5:
         return Guess(column, "choice", f"{distinct} different words: perhaps a condition of operation", 0.5)
     return Guess(column, "words", f"{distinct} different words", 0.6)

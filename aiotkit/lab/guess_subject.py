@@ -8,7 +8,7 @@ from collections.abc import Collection
 import numpy as np
 import pandas as pd
 
-from aiotkit.lab.guess import LABELS, as_numbers
+from aiotkit.lab.guess import LABELS, as_numbers, is_switch
 from aiotkit.lab.guess_time import TimeFound
 from aiotkit.lab.guessed import Guess
 from aiotkit.lab.instants import Instants
@@ -18,8 +18,6 @@ from aiotkit.lab.pace import STEADY, pace_of
 
 #: how the reason begins why a column that never changes is the subject
 ONE = "the same on every row"
-#: two words that say yes and no
-_SWITCHES = ("true false", "yes no", "on off", "ja nein", "an aus", "ein aus", "y n", "j n", "t f", "1 0")
 
 
 def find_subject(frame: pd.DataFrame, time: TimeFound, besides: Collection[str] = ()) -> Guess | None:
@@ -66,20 +64,6 @@ def _the_only_one(frame: pd.DataFrame, taken: Collection[str]) -> Guess | None:
         if values.nunique(dropna=False) == 1 and values.notna().all() and not is_switch(values):
             return Guess(column, "subject", f"{ONE}, and its name says so", 0.8)
     return None
-
-
-def is_switch(column: pd.Series) -> bool:
-    """Whether a column says yes or no, in words, as 1 and 0, or as such.
-
-    >>> [is_switch(pd.Series(words)) for words in (["True", "False"], [0, 1], ["a", "b"])]
-    [True, True, False]
-    """
-    if pd.api.types.is_bool_dtype(column):
-        return True
-    if column.nunique() > 2:
-        return False
-    said = {str(v).strip().lower().removesuffix(".0") for v in column.dropna().unique()}
-    return bool(said) and any(said <= set(pair.split()) for pair in _SWITCHES)
 
 
 def _one_series(instants: Instants) -> bool:

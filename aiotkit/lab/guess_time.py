@@ -21,6 +21,7 @@ _FORMATS = (
     "%Y/%m/%d %H:%M", "%Y/%m/%d", "%d/%m/%Y %H:%M:%S", "%d/%m/%Y %H:%M", "%m/%d/%Y %H:%M:%S",
     "%m/%d/%Y %H:%M", "%m/%d/%Y %I:%M:%S %p", "%m/%d/%Y %I:%M %p", "%d/%m/%Y", "%m/%d/%Y",
     "%d-%m-%Y %H:%M:%S", "%d-%m-%Y %H:%M", "%d-%b-%Y %H:%M:%S", "%d.%m.%y %H:%M:%S", "%d.%m.%y %H:%M",
+    "%d/%m/%Y %H.%M.%S", "%d.%m.%Y %H.%M.%S", "%Y-%m-%d %H.%M.%S", "%Y/%m/%d %H.%M.%S",
 )  # fmt: skip
 #: how names of files say when they were written
 _NAME_FORMATS = (
@@ -88,7 +89,9 @@ def _hours_beside(frame: pd.DataFrame, day: Guess | None) -> str | None:
         return None
     for column in map(str, frame.columns):
         text = frame[column].dropna().astype(str).head(200)
-        if len(text) and bool(text.str.fullmatch(r"\d{1,2}:\d\d(:\d\d([.,]\d+)?)?").all()):
+        if len(text) and bool(
+            text.str.fullmatch(r"\d{1,2}:\d\d(:\d\d([.,]\d+)?)?|\d{1,2}\.\d\d\.\d\d").all()
+        ):
             return column
     return None
 

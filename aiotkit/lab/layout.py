@@ -38,11 +38,6 @@ QUALITY_NAMES = (
     "quality", "qc", "opcquality", "qualitycode", "qualityflag", "qualitat", "valuequality", "status",
     "opcstatus", "statuscode", "qflag",
 )  # fmt: skip
-#: words in the names of columns that name machines
-IDS = (
-    r"(?:^|_)(?:id|serial|machine|device|asset|equip|equipment|unit|drive|pump|engine|vehicle|subject|host|server|"
-    r"bearing|motor|turbine|meter|station|compressor|gearbox|robot|battery|fan|chiller|boiler|truck|press|rig|maschine|anlage|aggregat|gerat|geraet|pumpe)(?:$|_)"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -399,8 +394,16 @@ def folded(name: str) -> str:
     >>> folded("Öl-Temp 1")
     'oltemp1'
     """
-    plain = "".join(c for c in unicodedata.normalize("NFKD", name) if not unicodedata.combining(c))
-    return re.sub(r"[^a-z0-9]", "", plain.lower())
+    return re.sub(r"[^a-z0-9]", "", unaccented(name).lower())
+
+
+def unaccented(name: str) -> str:
+    """A name in plain letters.
+
+    >>> unaccented("Gerät")
+    'Gerat'
+    """
+    return "".join(c for c in unicodedata.normalize("NFKD", name) if not unicodedata.combining(c))
 
 
 def subjects(raw: Raw, layout: Layout) -> pd.Series:

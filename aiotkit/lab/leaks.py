@@ -353,10 +353,11 @@ class _Bench:
             return Finding(
                 "duplicates", "fine", "not applicable: one subject, or few columns with many values"
             )
-        rows = pd.DataFrame(np.nan_to_num(x[:, varied], nan=1e30))
+        known = np.isfinite(x[:, varied]).any(axis=1)  # rows of which nothing is known are all the same
+        rows = pd.DataFrame(np.nan_to_num(x[np.ix_(known, varied)], nan=1e30))
         code = rows.groupby(list(rows.columns), sort=False).ngroup().to_numpy()
-        subjects = self.given.rows["subject"].astype(str).groupby(code).transform("nunique")
-        share = float((subjects.to_numpy() > 1).mean())
+        subjects = self.given.rows["subject"].astype(str)[known].groupby(code).transform("nunique")
+        share = float((subjects.to_numpy() > 1).sum() / max(1, len(known)))
         if share < 0.005:
             return Finding("duplicates", "fine", "no row is copied between subjects", {"share": share})
         words = (

@@ -9,11 +9,20 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from aiotkit.lab.layout import IDS, NAME_NAMES, QUALITY_NAMES, UNIT_NAMES, VALUE_NAMES, called
+from aiotkit.lab.layout import NAME_NAMES, QUALITY_NAMES, UNIT_NAMES, VALUE_NAMES, bare, called, unaccented
 
 _MOST_ROWS = 20_000
 #: more words than this are no names of signals
 _MOST_NAMES = 2000
+#: what machines are called, and what stands behind that where a column names them
+_MACHINES = (
+    "machine|device|asset|equip|equipment|unit|drive|pump|engine|vehicle|subject|host|server|bearing|motor|"
+    "turbine|meter|station|compressor|gearbox|robot|battery|fan|chiller|boiler|truck|press|rig|node|gateway|"
+    "thing|sensor|site|serial|imei|vin|maschine|maschinen|anlage|anlagen|aggregat|gerat|geraet|gerate|geraete|pumpe"
+)
+_NUMBERS = "id|ids|no|nr|num|number|nummer|name|key|serial|tag|code|eui|uuid"
+#: what has numbers of its own and is no machine
+_NO_MACHINES = "error|event|status|type|alarm|fault|message|state|class|label|model|row|record|sample|mode"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +59,10 @@ def find_long(frame: pd.DataFrame, taken: Collection[str], told: Collection[str 
     names = [name_told] if name_told else called(words, NAME_NAMES)
     if len(names) == 1 and len(values) == 1:
         return Long(names[0], values[0], unit, "its name says so")
+    mixed = [c for c in called(free, VALUE_NAMES) if c not in numeric]
+    named = called(names or words, NAME_NAMES)
+    if not values and len(mixed) == 1 and len(named) == 1 and _some_numbers(few, named[0], mixed[0]):
+        return Long(named[0], mixed[0], unit, "its name says so; some hold words")
     value = values[0] if len(values) == 1 else measured[0] if len(measured) == 1 else None
     if value is None:
         return Long(names[0], value_told, unit, "as told") if name_told and value_told else None
@@ -63,8 +76,19 @@ def find_long(frame: pd.DataFrame, taken: Collection[str], told: Collection[str 
 
 
 def is_id(column: str) -> bool:
-    """Whether a column's name says that it names machines."""
-    return bool(re.search(IDS, re.sub(r"[^a-z0-9]+", "_", column.lower())))
+    """Whether a column's name says that it names machines.
+
+    >>> [is_id(name) for name in ("machineID", "Asset Nr.", "motor", "motor_temp", "errorID")]
+    [True, True, True, False, False]
+    """
+    apart = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", bare(column)).lower()
+    words = [w for w in re.split(r"[^a-z0-9]+", unaccented(apart)) if w]
+    last, machine = words[-1:], re.compile(rf"(?:{_MACHINES})(?:{_NUMBERS})?")
+    if not last or any(re.fullmatch(_NO_MACHINES, w) for w in words):
+        return False
+    if last[0] in ("id", "eui") or (machine.fullmatch(last[0]) and last[0] != "sensor"):
+        return True
+    return bool(re.fullmatch(_NUMBERS, last[0])) and any(machine.fullmatch(w) for w in words[:-1])
 
 
 def _is_numbers(column: pd.Series) -> bool:
@@ -73,6 +97,11 @@ def _is_numbers(column: pd.Series) -> bool:
     there = column.dropna()
     text = there.astype(str).str.replace(",", ".", regex=False) if column.dtype == object else there
     return len(there) > 0 and float(pd.to_numeric(text, errors="coerce").notna().mean()) >= 0.9
+
+
+def _some_numbers(frame: pd.DataFrame, names: str, values: str) -> bool:
+    """Whether what stands beside one of the names at least is numbers."""
+    return any(_is_numbers(part[values]) for _, part in frame.groupby(frame[names].astype(str)))
 
 
 def _is_words(column: pd.Series, name: str) -> bool:

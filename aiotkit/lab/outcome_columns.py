@@ -7,6 +7,7 @@ import pandas as pd
 
 from aiotkit.core.decision import Decision, Regular
 from aiotkit.core.errors import OutcomeError
+from aiotkit.lab.layout import folded
 from aiotkit.lab.outcome_rows import labels, read_states, subjects_of, texts, times_of, unknown
 from aiotkit.lab.outcome_told import Told
 from aiotkit.lab.readers import Raw
@@ -34,7 +35,8 @@ def of_column(raw: Raw, decision: Decision, told: Told) -> tuple[pd.DataFrame, l
     rows["at_us"] += np.where(rows["reason"] == "", covers, 0)
     rows["reported_us"] = rows["at_us"]
     kept = _thinned(rows[rows["state"] != ""], round(decision.outcome.horizon_s * 1e6))
-    return kept, [f"label: column '{found[0]}'", *notes, *said, *why, *_ahead(rows, decision)]
+    notes = [f"label: column '{found[0]}'", *notes, *said, *why, *_ahead(rows, decision)]
+    return kept, [*notes, *_read_too(found[0], decision)]
 
 
 def _ahead(rows: pd.DataFrame, decision: Decision) -> list[str]:
@@ -46,6 +48,17 @@ def _ahead(rows: pd.DataFrame, decision: Decision) -> list[str]:
     return [
         f"outcome.horizon_s is {horizon:g} s: a decision gets the first eventful label within that time; for "
         f"how it is at the moment set it to window.every_s ({decision.window.every_s:g} s) or less"
+    ]
+
+
+def _read_too(label: str, decision: Decision) -> list[str]:
+    """A word when the decision reads what is to be its label."""
+    same = [n for n in (*decision.signals, *decision.context) if folded(n) == folded(label)]
+    kind = "signal" if same and same[0] in decision.signals else "context"
+    return [
+        f"'{name}' is a {kind} of the decision too: a model is told the answer. Take it out of the decision "
+        "file, unless a device knows it before the state shows"
+        for name in same
     ]
 
 

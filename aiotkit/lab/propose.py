@@ -13,9 +13,11 @@ from aiotkit.core.errors import DataError, EmptyFileError
 from aiotkit.lab.files import all_empty, expand, named, stem
 from aiotkit.lab.first_limit import limit_of
 from aiotkit.lab.guess import (
+    METER,
     SWITCHES,
     Found,
     as_numbers,
+    as_signal,
     choices_of,
     decimal_of,
     guess_columns,
@@ -30,8 +32,14 @@ from aiotkit.lab.layout import BOTH, time_column
 from aiotkit.lab.long import Long, find_long
 from aiotkit.lab.pace import STEADY, Pace, paces, sampling, window_s
 from aiotkit.lab.proposal import Known, Proposal
-from aiotkit.lab.propose_files import of_bursts, of_many
-from aiotkit.lab.propose_values import doubts_of_values, drafts_of_names, kept, without_sentinels
+from aiotkit.lab.propose_files import check_kind, of_bursts, of_many
+from aiotkit.lab.propose_values import (
+    doubts_of_values,
+    drafts_of_names,
+    kept,
+    without_sentinels,
+    words_of_names,
+)
 from aiotkit.lab.propose_windows import WHOSE, headless_windows, of_files, samples_only, with_windows
 from aiotkit.lab.quality import poor, quality_column
 from aiotkit.lab.readers import Raw, read_raw, read_rows
@@ -61,6 +69,7 @@ def propose(path: str | Path | pd.DataFrame | Sequence[str | Path], known: Known
         return _settled(_of_table("frame", read_raw(path), known), known)
     given = [path] if isinstance(path, str | Path) else list(path)
     files, raw, empty = _with_rows(expand(given), known.encoding)
+    check_kind(files, known.encoding)
     said = " ".join(map(str, given)) if len(given) == 1 else str(files[0])
     named_at = times_of_names([stem(p) for p in files]) if len(files) > 1 else None
     timeless = known.time is None and find_time(raw.frame.head(200)).guess is None
@@ -175,7 +184,7 @@ def _of_table(path: str, raw: Raw, known: Known) -> Proposal:
     frame, far = without_sentinels(frame, long)
     subject = _subject(raw, frame, time, known, long)
     guesses = list(guess_columns(frame, Found(time, subject, long, quality, raw.units)))
-    guesses = [_told(g, known) for g in guesses]
+    guesses = [_told(frame, g, known) for g in guesses]
     who = [] if subject is None else [subject.column]
     flags = ["--decimal", ","] if decimal == "," else []
     flags += ["--time-format", time.time_format] if time.time_format else []
@@ -186,10 +195,12 @@ def _of_table(path: str, raw: Raw, known: Known) -> Proposal:
         flags += ["--shape", "long", "--name-column", long.name, "--value-column", long.value]
         flags += ["--unit-column", long.unit] if long.unit is not None else []
         found, signals, columns = drafts_of_names(frame, (long.name, long.value, long.unit), time, who)
+        said, written, wordy = words_of_names(frame, (long.name, long.value, long.unit), found)
         length = window_s(found)
     else:
         shape = "wide"
         found = paces(frame, [g.column for g in guesses if g.role == "signal"], time.instants, who)
+        said, written, wordy = {}, {}, []
         length = window_s(found)
         signals, columns = _wide(guesses, found, length, known)
         signals = _limited(signals, columns, frame, (time.instants, who, length))
@@ -198,13 +209,15 @@ def _of_table(path: str, raw: Raw, known: Known) -> Proposal:
         flags += ["--shape", "wide"] if raw.headless else []
         label = next((g for g in guesses if g.role == "label" and g.sure >= 0.8), None)
         labels = choices_of(frame[label.column]) if label is not None else ()
-    context = _choices(guesses, frame, found, length) if shape == "wide" else {}
+    context = _choices(guesses, frame, found, length) if shape == "wide" else said
     signals = kept(signals, far if long is None else {c: far[n] for c, n in columns.items() if n in far},
                     columns if long is None else {n: n for n in signals}, known)  # fmt: skip
     context = {n: c for n, c in context.items() if not known.only or n in known.only}
     fastest = min(found.values(), key=lambda p: p.period_s, default=None)
     doubts = list(_doubts(guesses, time, subject, fastest, len(raw.malformed)))
     doubts += doubts_of_values(far, quality, int(bad.sum()))
+    if wordy:
+        doubts.append(f"what {', '.join(wordy[:8])} say: words, or nothing, and no few choices: left out")
     doubts += ["which encoding the text has: cp1252 is taken (--encoding)"] * any(
         note.startswith("not UTF-8") for note in raw.notes
     )
@@ -213,7 +226,7 @@ def _of_table(path: str, raw: Raw, known: Known) -> Proposal:
         signals = dict(list(signals.items())[:_MOST_SIGNALS])
     columns = {n: c for n, c in columns.items() if n in signals}
     chosen = dict(zip(_choices(guesses, frame, found, length), _choice_columns(guesses), strict=False))
-    columns |= {n: c for n, c in chosen.items() if n in context}
+    columns |= {n: c for n, c in (chosen | written).items() if n in context}
     return Proposal(
         path, len(raw.frame), shape, tuple(guesses), fastest, time.naive, tuple(doubts), signals, context,
         columns, length, length, tuple(flags), labels, cycles=_cycles(frame, guesses, subject),
@@ -256,11 +269,11 @@ def _time(raw: Raw, frame: pd.DataFrame, known: Known) -> TimeFound:
     return TimeFound(Guess(known.time, "time", "as told", 1.0), found, naive, written, others)
 
 
-def _told(guess: Guess, known: Known) -> Guess:
+def _told(frame: pd.DataFrame, guess: Guess, known: Known) -> Guess:
     """A column that is told to be a signal as one."""
     names = {column: name for name, column in known.columns.items()}
     if guess.column in names and guess.role in ("label", "counter", "sparse", "constant"):
-        return replace(guess, role="signal", why="as told", unit="1", low=0.0, high=1.0)
+        return as_signal(frame, guess, "as told, values ")
     return guess
 
 
@@ -352,6 +365,13 @@ def _doubts(
         yield (
             f"what {', '.join(switches[:8])}{more} say with two numbers: kept as signals; drop their lines, "
             "or give a label to 'outcomes import --label COLUMN'"
+        )
+    meters = [g.column for g in guesses if g.role == "signal" and g.why.startswith(METER)]
+    if meters:
+        recipe = ",".join(f"{c}.slope,{c}.p2p" for c in identifiers(meters[:2]).values())
+        yield (
+            f"whether {', '.join(meters[:8])} are meters: what a window adds says more than where it stands, "
+            f"so train with --recipe {recipe}"
         )
     unsure = [g.column for g in guesses if g.role == "signal" and g.sure < 0.5]
     if unsure:

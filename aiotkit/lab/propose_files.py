@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from aiotkit.core.errors import EmptyFileError
+from aiotkit.core.errors import DataError, EmptyFileError
 from aiotkit.lab.files import stem
 from aiotkit.lab.first_limit import below_highest
 from aiotkit.lab.guess import as_numbers, span_of
@@ -17,8 +17,11 @@ from aiotkit.lab.guess_subject import ONE
 from aiotkit.lab.pace import Pace
 from aiotkit.lab.proposal import Known, Proposal
 from aiotkit.lab.quality import sentinel_of
-from aiotkit.lab.readers import Raw, read_rows
+from aiotkit.lab.readers import Raw, columns_of, read_rows
 from aiotkit.lab.template import SignalDraft
+
+#: of so many files the columns are compared
+_MOST_LOOKED_AT = 24
 
 
 def of_bursts(
@@ -43,6 +46,36 @@ def of_bursts(
         found, signals=signals, context={}, doubts=tuple(doubts), flags=(*flags, *shape),
         length_s=length, every_s=every, pace=Pace(length / n, 1.0, float(n)), zone_needed=True,
     )  # fmt: skip
+
+
+def check_kind(files: Sequence[Path], encoding: str | None) -> None:
+    """Refuse files of several kinds, such as telemetry beside lists of failures.
+
+    Two kinds share no column but those that all files have (a time, a subject).
+
+    Raises:
+        DataError: naming the kinds, and what to do with each.
+    """
+    few = files[:: max(1, len(files) // _MOST_LOOKED_AT)]
+    kinds: dict[frozenset[str], Path] = {}
+    for path in few if len(files) > 1 else ():
+        try:
+            kinds.setdefault(frozenset(columns_of(path, encoding)), path)
+        except EmptyFileError:
+            continue
+    shared = frozenset.intersection(*kinds) if kinds else frozenset()
+    own = [kind - shared for kind in kinds if kind - shared]
+    if not any(a.isdisjoint(b) for a in own for b in own):
+        return
+    listed = "; ".join(f"{p.name} ({', '.join(sorted(k - shared)[:6])})" for k, p in kinds.items() if k)
+    most = kinds[max(kinds, key=lambda kind: (len(kind), kinds[kind].stat().st_size))]
+    raise DataError(
+        f"{len(files)} files of {len(kinds)} kinds",
+        expected="files with the same columns",
+        found=listed,
+        do=f"Give those of one kind, such as {most}; ingest others after it with --only NAME. Lists of "
+        "events and failures go to 'aiotkit outcomes import'.",
+    )
 
 
 def of_many(found: Proposal, first: Raw, files: Sequence[Path], known: Known) -> Proposal:

@@ -16,8 +16,11 @@ from aiotkit.lab.long import Long
 from aiotkit.lab.pace import Pace, pace_of, sampling, window_s
 from aiotkit.lab.proposal import Known
 from aiotkit.lab.quality import sentinel_of
-from aiotkit.lab.template import SignalDraft
+from aiotkit.lab.template import ContextDraft, SignalDraft
 from aiotkit.lab.units import EVERYDAY, conversion, unit_problem
+
+#: more words than this are no choices
+_MOST_CHOICES = 12
 
 
 def drafts_of_names(
@@ -54,6 +57,31 @@ def drafts_of_names(
         remark = f"unit {sure:.0%} sure: {why}"
         drafts[idents[name]] = SignalDraft(unit, rate, low, high, remark, age, grid, limit)
     return found, drafts, {ident: name for name, ident in idents.items()}
+
+
+def words_of_names(
+    frame: pd.DataFrame, columns: tuple[str, str, str | None], found: Mapping[str, Pace]
+) -> tuple[dict[str, ContextDraft], dict[str, str], list[str]]:
+    """Names in long data whose values are words: those of a few as choices; the others."""
+    names, values, _ = columns
+    period = min((p.period_s for p in found.values()), default=window_s(found))
+    age = float(f"{max(3 * period, 2 * window_s(found)):.6g}")
+    drafts: dict[str, ContextDraft] = {}
+    others: list[str] = []
+    wordy = {str(n): part for n, part in frame[values].groupby(frame[names].astype(str)) if _all_words(part)}
+    idents = identifiers(list(wordy))
+    for name, part in wordy.items():
+        words = tuple(sorted(choices_of(part)))
+        if 2 <= len(words) <= _MOST_CHOICES:
+            drafts[idents[name]] = ContextDraft(words, age)
+        else:
+            others.append(name)
+    return drafts, {idents[n]: n for n in wordy if idents[n] in drafts}, others
+
+
+def _all_words(values: pd.Series) -> bool:
+    there = values.dropna()
+    return len(there) > 0 and not bool(pd.to_numeric(there.astype(object), errors="coerce").notna().any())
 
 
 def _in_one_unit(values: pd.Series, units: pd.Series, said: Sequence[str]) -> pd.Series:

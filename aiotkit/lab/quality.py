@@ -65,6 +65,7 @@ def sentinel_of(values: NDArray[np.floating[Any]]) -> float | None:
             continue
         gap, span = float(np.min(np.abs(rest - far))), float(np.ptp(rest))
         nines = abs(far) >= 99 and set(f"{abs(far):g}".replace(".", "")) == {"9"}
-        if gap > (0.5 if nines else 20) * span:
+        below = far < 0 <= float(rest.min())  # nothing else is negative
+        if gap > (0.5 if nines else 5 if below else 20) * span:
             return far
     return None

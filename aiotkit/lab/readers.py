@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,13 +16,19 @@ import numpy as np
 import pandas as pd
 
 from aiotkit.core.errors import DataError, EmptyFileError, did_you_mean
+from aiotkit.lab.csv_text import (
+    TextTable,
+    check_quotes,
+    is_numeric,
+    laid_out,
+    not_utf8,
+    refuse_doubles,
+    refuse_many,
+)
 from aiotkit.lab.files import told_by_folders
 from aiotkit.lab.units import EVERYDAY, unit_problem
 from aiotkit.lab.windows import spread
 
-_DELIMITERS = ";\t|,"
-#: more columns than this are a table on its side, or parted wrongly
-MOST_COLUMNS = 100_000
 #: why a line is no row that is the header again
 HEADER_AGAIN = "the header once more"
 #: what a frame is called where a file has a name
@@ -71,8 +75,8 @@ def read_raw(
     """Read a CSV or Parquet file (also gzipped), or take a frame as it is.
 
     A CSV's delimiter is found by counting in the first lines unless given (also runs of spaces); lines above
-    the header that have no columns, or begin with ``#``, are skipped and said; a first line of nothing but
-    numbers means that there is no header, and columns are named ``c0``, ``c1``, … A byte-order mark tells
+    the header that have no columns, or begin with ``#``, are skipped and said; a first line that is a row as
+    those below means that there is no header, and columns are named ``c0``, ``c1``, … A byte-order mark tells
     UTF-16; anything else is UTF-8 unless ``encoding`` says otherwise, or Western text (cp1252) where it is no
     UTF-8 and reads so. Folders named ``key=value`` add a column each.
 
@@ -95,6 +99,29 @@ def read_raw(
     data, note = _as_utf8(path, data, encoding)
     raw = _read_csv(path, data.replace(b"\r\n", b"\n").replace(b"\r", b"\n"), digest, delimiter)
     return _with_columns(replace(raw, notes=(*note, *raw.notes)), placed)
+
+
+def columns_of(path: Path, encoding: str | None = None) -> tuple[str, ...]:
+    """What the columns of a file are called, out of its first lines; nothing where it has no header.
+
+    Raises:
+        DataError: as ``read_raw``, but for what stands further below.
+    """
+    import pyarrow.parquet as pq
+
+    try:
+        with path.open("rb") as file:
+            head = file.read(1 << 20)
+        if head[:2] == b"\x1f\x8b":
+            with gzip.open(path) as file:
+                head = file.read(1 << 20)
+    except (OSError, EOFError) as error:
+        raise DataError(f"{path}: cannot be read", found=str(error)) from error
+    if head[:4] == b"PAR1":
+        return tuple(map(str, pq.read_schema(path).names))
+    text, _ = _as_utf8(path, head[: head.rfind(b"\n") + 1] or head, encoding)
+    table = laid_out(path, text.replace(b"\r\n", b"\n").replace(b"\r", b"\n"))
+    return () if table.headless else table.names
 
 
 def _with_columns(raw: Raw, placed: Mapping[str, str]) -> Raw:
@@ -137,18 +164,18 @@ def _as_utf8(path: Path, data: bytes, encoding: str | None) -> tuple[bytes, tupl
     except UnicodeDecodeError as error:
         text = data.decode("cp1252", errors="replace")
         if not all((c.isprintable() and c != "\ufffd") or c in "\r\n\t" for c in text):
-            raise _not_utf8(path, error) from error
+            raise not_utf8(path, error) from error
         return text.encode(), ("not UTF-8: read as cp1252 (--encoding)",)
     return data, ()
 
 
 def _from_frame(frame: pd.DataFrame) -> Raw:
-    _refuse_many("frame", len(frame.columns))
+    refuse_many("frame", len(frame.columns))
     taken = spread(frame, FRAME).copy(deep=False)
     if not isinstance(taken.index, pd.RangeIndex) or taken.index.name is not None:
         taken = taken.reset_index()
     taken.columns = pd.Index([str(c) for c in taken.columns])
-    _refuse_doubles("frame", list(taken.columns))
+    refuse_doubles("frame", list(taken.columns))
     taken.index = pd.RangeIndex(1, len(taken) + 1)
     hashed = pd.util.hash_pandas_object(taken.astype(str), index=False).to_numpy()
     return Raw(FRAME, taken, "sha256:" + hashlib.sha256(hashed.tobytes()).hexdigest())
@@ -159,7 +186,7 @@ def _read_parquet(path: Path, digest: str) -> Raw:
     import pyarrow.parquet as pq
 
     try:
-        _refuse_many(str(path), pq.read_metadata(path).num_columns)
+        refuse_many(str(path), pq.read_metadata(path).num_columns)
         frame = spread(pq.read_table(path).to_pandas(), str(path))
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DataError(f"{path}: not a Parquet file that can be read", found=str(error)) from error
@@ -168,40 +195,38 @@ def _read_parquet(path: Path, digest: str) -> Raw:
 
 
 def _read_csv(path: Path, data: bytes, digest: str, delimiter: str | None) -> Raw:
-    lines = _first_lines(path, data)
-    notes: list[str] = []
-    if delimiter is None and _spaced(lines):
-        data = re.sub(rb"(?m)^[ \t]+|[ \t]+$", b"", data)
-        data, delimiter = re.sub(rb"[ \t]+", b"\t", data), "\t"
-        lines = _first_lines(path, data)
-        notes.append("columns are parted by spaces")
-    found = delimiter or _sniff(lines)
-    notes += [] if delimiter else [f"columns are parted by {found!r}"]
-    above = _preamble(lines, found)
-    if above:
-        data = data.split(b"\n", above)[above]
-        lines = lines[above:]
-        notes.append(f"{above} lines above the header were skipped: they hold no columns")
-    _refuse_many(str(path), lines[0].count(found) + 1)
-    headless = all(_is_numeric(cell) for cell in lines[0].split(found))
-    if headless:
-        notes.append("the first line holds numbers: no header, columns are named c0, c1, …")
-    if b'"' in data:
-        _check_quotes(path, data, found, len(lines[0].split(found)))
-    table, bad = _parse(path, data, found, headless, len(lines[0].split(found)))
+    text = laid_out(path, data, delimiter)
+    notes = list(text.notes)
+    if b'"' in text.data:
+        check_quotes(path, text)
+    table, bad = _parse(path, text)
     total = table.num_rows + len(bad)
     numbers = np.setdiff1d(np.arange(1, total + 1), [b.row for b in bad], assume_unique=True)
     frame = table.to_pandas()
     frame.index = pd.Index(numbers)
-    if not headless:
+    if not text.headless:
         frame, again = _without_headers(frame)
         bad = sorted([*bad, *again], key=lambda line: line.row)
-    units = {} if headless else units_below(frame)
+    frame, said = _without_nothing(frame, text.unnamed)
+    notes += said
+    units = {} if text.headless else units_below(frame)
     if units:
         frame = frame.iloc[1:]
-        said = ", ".join(f"{c} {u}" for c, u in list(units.items())[:8])
-        notes.append(f"the first line below the header says units: {said}")
-    return Raw(path.name, frame, digest, tuple(bad), tuple(notes), headless, units)
+        listed = ", ".join(f"{c} {u}" for c, u in list(units.items())[:8])
+        notes.append(f"the first line below the header says units: {listed}")
+    return Raw(path.name, frame, digest, tuple(bad), tuple(notes), text.headless, units)
+
+
+def _without_nothing(frame: pd.DataFrame, unnamed: Collection[str]) -> tuple[pd.DataFrame, list[str]]:
+    """Without columns that have neither name nor value, and rows that hold nothing but delimiters."""
+    bare = [c for c in frame.columns if c in unnamed and not frame[c].notna().any()]
+    frame, notes = frame.drop(columns=bare), []
+    if bare:
+        notes.append(f"{len(bare)} columns without name or value were left out")
+    void = frame.isna().all(axis=1) if len(frame.columns) > 1 else pd.Series(False, index=frame.index)
+    if void.any():
+        notes.append(f"{int(void.sum()):,} rows hold nothing and were left out")
+    return frame[~void], notes
 
 
 def units_below(frame: pd.DataFrame) -> dict[str, str]:
@@ -215,48 +240,16 @@ def units_below(frame: pd.DataFrame) -> dict[str, str]:
     first = {c: str(v).strip().strip("[]()") for c, v in frame.iloc[0].dropna().items()}
     found: dict[str, str] = {}
     for column, cell in first.items():
-        if _is_numeric(cell):
+        if is_numeric(cell):
             return {}
         below = frame[column].iloc[1:50].dropna().astype(str).str.replace(",", ".", regex=False)
-        numbers = len(below) > 0 and bool(below.map(_is_numeric).mean() > 0.5)
+        numbers = len(below) > 0 and bool(below.map(is_numeric).mean() > 0.5)
         unit = EVERYDAY.get(cell, cell)
         if numbers and cell and unit_problem(unit) is None:
             found[str(column)] = unit
         elif (numbers and cell.strip("-")) or any(c.isdigit() for c in cell):
             return {}
     return found
-
-
-def _first_lines(path: Path, data: bytes) -> list[str]:
-    """The first twenty lines, from the first that is not empty; the first one always whole."""
-    end = data.find(b"\n", 65536)
-    head = data if end < 0 else data[:end]
-    if head.count(b",", 0, 1 << 24) > 20 * MOST_COLUMNS:  # before twenty lines of a million are taken apart
-        head = head.split(b"\n", 1)[0]
-    try:
-        lines = head.decode("utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise _not_utf8(path, error) from error
-    if not any(line.strip() for line in lines):
-        raise EmptyFileError(f"{path}: the file is empty")
-    return lines[:20]
-
-
-def _spaced(lines: Sequence[str]) -> bool:
-    """Whether lines are numbers parted by runs of spaces, with no other delimiter."""
-    if any(d in line for line in lines for d in _DELIMITERS):
-        return False
-    widths = {len(line.split()) for line in lines if line.strip()}
-    return len(widths) == 1 and widths != {1} and all(map(_is_numeric, lines[-1].split()))
-
-
-def _preamble(lines: Sequence[str], delimiter: str) -> int:
-    """How many lines stand above the table: comments, and lines with fewer columns than all that follow."""
-    counts = [0 if line.startswith("#") else line.count(delimiter) for line in lines]
-    usual = Counter(counts).most_common(1)[0][0]
-    first = next((i for i, c in enumerate(counts) if c >= max(1, usual) and not lines[i].startswith("#")), 0)
-    comments = next((i for i, line in enumerate(lines) if not line.startswith("#")), 0)
-    return first if usual >= 1 and len(lines) - first >= 3 else comments
 
 
 def _without_headers(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[Malformed]]:
@@ -273,25 +266,13 @@ def _without_headers(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[Malformed]
     return frame[~same], [Malformed(int(row), HEADER_AGAIN, text) for row in frame.index[same]]
 
 
-def _refuse_many(name: str, columns: int) -> None:
-    if columns > MOST_COLUMNS:
-        raise DataError(
-            f"{name}: too many columns",
-            expected=f"at most {MOST_COLUMNS:,}",
-            found=f"{columns:,}",
-            do="Is the table on its side (a column a row), or parted by another sign?",
-        )
-
-
-def _parse(
-    path: Path, data: bytes, delimiter: str, headless: bool, width: int
-) -> tuple[Any, list[Malformed]]:
+def _parse(path: Path, text: TextTable) -> tuple[Any, list[Malformed]]:
     """All cells as text (empty = null), and the lines that have too few or too many of them."""
     import pyarrow as pa
     from pyarrow import csv
 
     bad: list[Malformed] = []
-    first = 1 if headless else 2
+    first, names = 1 if text.headless else 2, list(text.names)
 
     def skip(line: Any) -> str:
         reason = f"malformed: {line.actual_columns} columns instead of {line.expected_columns}"
@@ -299,92 +280,25 @@ def _parse(
         return "skip"
 
     layout = csv.ParseOptions(
-        delimiter=delimiter, invalid_row_handler=skip, ignore_empty_lines=False, newlines_in_values=True
+        delimiter=text.delimiter,
+        invalid_row_handler=skip,
+        ignore_empty_lines=False,
+        newlines_in_values=True,
     )
-    names = [f"c{i}" for i in range(width)] if headless else _header(path, data, delimiter)
-    block = min(max(len(data) + 1, 1 << 16), 1 << 30)  # one block: rows are numbered as they stand
-    options = csv.ReadOptions(use_threads=False, block_size=block, column_names=names if headless else None)
-    text = csv.ConvertOptions(
+    block = min(max(len(text.data) + 1, 1 << 16), 1 << 30)  # one block: rows are numbered as they stand
+    options = csv.ReadOptions(
+        use_threads=False, block_size=block, column_names=names if text.headless else None
+    )
+    cells = csv.ConvertOptions(
         column_types=dict.fromkeys(names, pa.string()), null_values=[""], strings_can_be_null=True,
         quoted_strings_can_be_null=True,
     )  # fmt: skip
     try:
         table = csv.read_csv(
-            pa.BufferReader(data), read_options=options, parse_options=layout, convert_options=text
+            pa.BufferReader(text.data), read_options=options, parse_options=layout, convert_options=cells
         )
     except pa.ArrowInvalid as error:
         if "UTF8" in str(error) or "UTF-8" in str(error):
-            raise _not_utf8(path, error) from error
+            raise not_utf8(path, error) from error
         raise DataError(f"{path}: cannot be read as CSV", found=str(error)) from error
     return table, bad
-
-
-def _check_quotes(path: Path, data: bytes, delimiter: str, width: int) -> None:
-    """Refuse a quote that is not closed: it would swallow the rows below it."""
-    import csv
-    import io
-
-    text = io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig", newline="")
-    reader, begin = csv.reader(text, delimiter=delimiter, strict=True), 1
-    do = "Is a quote not closed? Double a quote within a quoted value."
-    try:
-        for cells in reader:
-            below = [line for cell in cells if "\n" in cell for line in cell.split("\n")[1:]]
-            if width > 1 and any(line.count(delimiter) >= width - 1 for line in below):
-                raise DataError(f"{path}, line {begin}: a quoted value holds whole rows", do=do)
-            begin = reader.line_num + 1
-    except UnicodeDecodeError as error:
-        raise _not_utf8(path, error) from error
-    except csv.Error as error:
-        raise DataError(f"{path}, line {begin}: cannot be read as CSV", found=str(error), do=do) from error
-
-
-def _header(path: Path, data: bytes, delimiter: str) -> list[str]:
-    import csv
-    import io
-
-    text = data[: 1 << 20].decode("utf-8-sig", errors="ignore")
-    try:
-        names = next(csv.reader(io.StringIO(text), delimiter=delimiter))
-    except csv.Error as error:
-        raise DataError(f"{path}, line 1: cannot be read as CSV", found=str(error)) from error
-    _refuse_doubles(str(path), names)
-    return names
-
-
-def _refuse_doubles(name: str, columns: Sequence[str]) -> None:
-    seen: set[str] = set()
-    for column in columns:
-        if column in seen:
-            raise DataError(f"{name}: two columns are named '{column}'", do="Rename one of them.")
-        seen.add(column)
-
-
-def _not_utf8(path: Path, error: Exception) -> DataError:
-    return DataError(
-        f"{path}: not UTF-8 text",
-        found=str(error),
-        do="Say which encoding it has (such as cp1252), or save it as UTF-8.",
-    )
-
-
-def _sniff(lines: Sequence[str]) -> str:
-    """The delimiter that occurs equally often in most lines; a comma when none does.
-
-    Any other sign goes before a comma that may be the decimal sign.
-    """
-    shares = {}
-    for d in _DELIMITERS:
-        counts = Counter(line.count(d) for line in lines if line.strip() and not line.startswith("#"))
-        usual, lines_of = counts.most_common(1)[0] if counts else (0, 0)
-        shares[d] = lines_of if usual else 0
-    best = max(_DELIMITERS, key=lambda d: shares[d])  # the first of equals
-    return best if shares[best] else ","
-
-
-def _is_numeric(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True

@@ -1,0 +1,200 @@
+"""Tables of one's own as they come: signs too many, names too few, words among numbers, meters."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.desk
+np = pytest.importorskip("numpy")
+pd = pytest.importorskip("pandas")
+yaml = pytest.importorskip("yaml")
+pytest.importorskip("torch")
+pytest.importorskip("deltalake")
+pytest.importorskip("typer")
+
+ROWS = 400
+RNG = np.random.default_rng(5)
+AT = pd.date_range("2026-03-02", periods=ROWS, freq="h", tz="UTC")
+
+
+def proposed(run: Any, *words: object) -> dict[str, Any]:
+    """What a file seems to hold."""
+    code, said = run("ingest", *words, "--propose", "--json")
+    assert code == 0, said
+    found: dict[str, Any] = json.loads(said)
+    return found
+
+
+def drafted(found: dict[str, Any]) -> Any:
+    """Its part of a decision file."""
+    return yaml.safe_load(found["fragment"])
+
+
+def roles(found: dict[str, Any]) -> dict[str, str]:
+    """What columns seem to be."""
+    return {c["column"]: c["role"] for c in found["columns"]}
+
+
+def ingested(run: Any, file: str, *words: object) -> dict[str, Any]:
+    """What was read of a file with the decision drafted from it."""
+    code, said = run("init", "own", "--from", file, "--yes", "--zone", "UTC")
+    assert code == 0, said
+    code, said = run("ingest", file, "--decision", "own.yaml", "--lake", "lake", "--json", *words)
+    assert code == 0, said
+    found: dict[str, Any] = json.loads(said)
+    return found
+
+
+def test_a_sheet_with_empty_columns_and_rows_behind_the_table_is_read(run: Any) -> None:
+    """Signs behind the last column, rows of nothing but signs, times of day with points, decimal commas."""
+    heat = RNG.normal(20, 2, ROWS).round(1)
+    heat[::40] = -200
+    table = pd.DataFrame({"Date": AT.strftime("%d/%m/%Y"), "Time": AT.strftime("%H.%M.%S"), "T": heat})
+    lines = table.to_csv(sep=";", decimal=",", index=False).splitlines()
+    Path("air.csv").write_text("".join(f"{line};;\n" for line in lines) + ";;;;\n" * 9)
+    found = proposed(run, "air.csv")
+    assert found["command"].count("--time Date+Time") == 1
+    assert roles(found) == {"Date+Time": "time", "T": "signal"}
+    assert drafted(found)["signals"]["T"]["range"][0] > -200, "far below all others: no value"
+    words = ("--time", "Date+Time", "--time-format", "%d/%m/%Y %H.%M.%S", "--decimal", ",", "--subject", "s")
+    read = ingested(run, "air.csv", *words, "--zone", "UTC")
+    assert read["rows_kept"] == ROWS - 10
+    assert read["rows_quarantined"] == 10
+    assert any("9 rows hold nothing" in note for note in read["notes"])
+    assert any("2 columns without name or value" in note for note in read["notes"])
+
+
+def test_a_header_that_leaves_out_the_first_column_is_a_header(run: Any) -> None:
+    """As R writes tables: row names have no name; none of the data is taken for the header."""
+    table = pd.DataFrame({"date": AT.strftime("%Y-%m-%d %H:%M:%S"), "temp": RNG.normal(20, 1, ROWS)})
+    header, *lines = table.to_csv().splitlines()
+    Path("rows.txt").write_text("\n".join(['"date","temp"', *lines]) + "\n")
+    found = proposed(run, "rows.txt")
+    assert found["rows"] == ROWS, header
+    assert roles(found) == {"column_1": "counter", "date": "time", "temp": "signal"}
+
+
+def test_a_sign_behind_the_header_alone_does_no_harm(run: Any) -> None:
+    """``a;b;c;`` above ``1;2;3``: every row is read."""
+    table = pd.DataFrame({"ts": AT.strftime("%Y-%m-%dT%H:%M:%SZ"), "temp": RNG.normal(20, 1, ROWS)})
+    header, rest = table.to_csv(sep=";", index=False).split("\n", 1)
+    Path("t.csv").write_text(f"{header};\n{rest}")
+    assert ingested(run, "t.csv", "--time", "ts", "--subject", "s")["rows_kept"] == ROWS
+
+
+def test_lines_that_end_in_a_sign_and_have_no_header_are_read(run: Any) -> None:
+    """``7,Walking,123,0.1;``: commas part columns, the first line is a row, words and numbers as they are."""
+    rows = [
+        f"{who},{('rest', 'walk')[k // 25 % 2]},{1_772_400_000_000 + 50 * k},{x:.3f};"
+        for who in (1, 2, 3)
+        for k, x in enumerate(RNG.normal(0, 1, 100))
+    ]
+    Path("raw.txt").write_text("\n".join(rows) + "\n")
+    found = proposed(run, "raw.txt")
+    assert found["rows"] == 300
+    assert roles(found) == {"c0": "subject", "c1": "choice", "c2": "time", "c3": "signal"}
+    words = ("--shape", "wide", "--time", "c2", "--epoch", "ms", "--subject-column", "c0")
+    read = ingested(run, "raw.txt", *words)
+    assert read["kept_by_name"] == {"c1": 300, "c3": 300}
+
+
+@pytest.mark.parametrize("names", ["1,2,3", "site,400.5,401.5", "when,0.5,0.1"])
+def test_a_header_with_numbers_as_names_stays_a_header(run: Any, names: str) -> None:
+    """Spectra and windows have numbers for names: what stands below decides."""
+    first = [f"m{i}" for i in range(50)] if not names.startswith("1") else [str(i) for i in range(50)]
+    if names.startswith("when"):
+        first = [f"2026-03-02T{i // 60:02d}:{i % 60:02d}:00Z" for i in range(50)]
+    lines = [f"{who},{a:.4f},{b:.4f}" for who, (a, b) in zip(first, RNG.normal(0, 1, (50, 2)), strict=True)]
+    Path("spectra.csv").write_text("\n".join([names, *lines]) + "\n")
+    from aiotkit.lab.readers import read_raw
+
+    raw = read_raw("spectra.csv")
+    assert raw.headless == names.startswith("1"), "all numbers: a row as those below"
+    assert len(raw.frame) == 50 + raw.headless
+
+
+def test_machines_are_found_however_their_column_is_written(run: Any) -> None:
+    """Numbers in ``machineID`` name machines; numbers in ``motor_speed`` do not."""
+    parts = [
+        pd.DataFrame({"datetime": AT, "machineID": m, "motor_speed": RNG.integers(900, 950, ROWS)})
+        for m in (1, 2, 3)
+    ]
+    pd.concat(parts).to_csv("t.csv", index=False)
+    found = roles(proposed(run, "t.csv"))
+    assert found == {"datetime": "time", "machineID": "subject", "motor_speed": "signal"}
+
+
+def test_files_of_several_kinds_are_refused_with_what_each_holds(run: Any) -> None:
+    """Telemetry beside lists of failures and of machines: no guess out of whichever comes first."""
+    Path("data").mkdir()
+    pd.DataFrame({"at": AT, "machine": 1, "volt": RNG.normal(9, 1, ROWS)}).to_csv("data/b.csv", index=False)
+    pd.DataFrame({"at": AT[:3], "machine": 1, "failure": "comp1"}).to_csv("data/a.csv", index=False)
+    for words in (("ingest", "data", "--propose"), ("init", "x", "--from", "data", "--yes")):
+        code, said = run(*words)
+        assert code == 2
+        assert "2 files of 2 kinds" in said
+        assert "a.csv (failure)" in said
+        assert "such as data/b.csv" in said, "the one with most in it"
+        assert "outcomes import" in said
+
+
+def test_an_alarm_in_words_is_a_label_and_rows_for_training_no_condition(run: Any) -> None:
+    """A context that is the label would tell a model the answer."""
+    on = np.arange(ROWS) % 50 > 40
+    table = pd.DataFrame({"ts": AT, "temp": RNG.normal(20, 1, ROWS), "Alarm": np.where(on, "ON", "OFF")})
+    table["mode"], table["set"] = np.where(on, "eco", "boost"), np.where(on, "train", "test")
+    table.to_csv("t.csv", index=False)
+    found = roles(proposed(run, "t.csv"))
+    assert (found["Alarm"], found["mode"], found["set"]) == ("label", "choice", "words")
+
+
+def test_a_meter_is_read_where_there_is_nothing_else_and_a_row_number_is_not(run: Any) -> None:
+    """What only rises is left out as a rule; a meter alone is a signal, with how to train on it."""
+    used = RNG.gamma(2, 0.1, (4, ROWS)).cumsum(axis=1).round(3)
+    parts = [
+        pd.DataFrame({"ts": AT, "meter": f"m{i}", "kwh_total": u, "n": range(ROWS)})
+        for i, u in enumerate(used)
+    ]
+    pd.concat(parts).to_csv("t.csv", index=False)
+    found = proposed(run, "t.csv")
+    assert roles(found) == {"ts": "time", "meter": "subject", "kwh_total": "signal", "n": "counter"}
+    assert any("--recipe kwh_total.slope,kwh_total.p2p" in doubt for doubt in found["doubts"])
+    read = ingested(run, "t.csv", "--time", "ts", "--subject-column", "meter")
+    assert read["rows_kept"] == 4 * ROWS
+
+
+def test_long_data_with_words_among_values_is_long(run: Any) -> None:
+    """Names whose values are words of a few are conditions; events are said, and left out."""
+    parts = []
+    for m in ("fan-1", "fan-2"):
+        parts.append(
+            pd.DataFrame({"ts": AT, "device": m, "metric": "temp", "value": RNG.normal(50, 1, ROWS)})
+        )
+        mode = np.where(np.arange(ROWS) % 24 < 8, "night", "day")
+        parts.append(pd.DataFrame({"ts": AT, "device": m, "metric": "mode", "value": mode}))
+        parts.append(pd.DataFrame({"ts": AT[::24], "device": m, "metric": "log", "value": "start"}))
+    pd.concat(parts).sort_values("ts").to_csv("long.csv", index=False)
+    found = proposed(run, "long.csv")
+    assert found["shape"] == "long"
+    assert list(drafted(found)["signals"]) == ["temp"]
+    assert drafted(found)["context"]["mode"]["values"] == ["day", "night"]
+    assert any(doubt.startswith("what log say") for doubt in found["doubts"])
+    read = ingested(run, "long.csv", "--time", "ts", "--subject-column", "device")
+    assert read["kept_by_name"] == {"mode": 2 * ROWS, "temp": 2 * ROWS}
+
+
+def test_a_label_that_the_decision_reads_is_said(run: Any) -> None:
+    """Nothing is refused: a device may know how it is now, and be asked what comes."""
+    word = np.where(np.arange(ROWS) % 50 > 40, "walk", "rest")
+    pd.DataFrame({"ts": AT, "temp": RNG.normal(20, 1, ROWS), "doing": word}).to_csv("t.csv", index=False)
+    code, said = run("init", "own", "--from", "t.csv", "--yes", "--states", "rest,walk")
+    assert code == 0, said
+    told = ("--decision", "own.yaml", "--lake", "lake", "--subject", "s", "--time", "ts")
+    assert run("ingest", "t.csv", *told)[0] == 0
+    code, said = run("outcomes", "import", "t.csv", "--label", "doing", *told)
+    assert code == 0, said
+    assert "'doing' is a context of the decision too" in said
