@@ -214,12 +214,21 @@ class Book:
 
     @cached_property
     def _runs(self) -> tuple[Ints, Ints]:
-        """Where the record was cut short (the row of the decision), and the first row after each."""
+        """Where the record was cut short (the row of the decision), and the first row after each.
+
+        What is in force for longer than a horizon is decided anew then.
+        """
         on = np.r_[False, self.touched, False]
         other = np.r_[True, np.diff(self.subject) != 0, True]
-        first = np.flatnonzero(on[1:-1] & (~on[:-2] | other[:-1]))
-        last = np.flatnonzero(on[1:-1] & (~on[2:] | other[1:]))
-        return first, last + 1
+        starts = np.flatnonzero(on[1:-1] & (~on[:-2] | other[:-1])).tolist()
+        ends = (np.flatnonzero(on[1:-1] & (~on[2:] | other[1:])) + 1).tolist()
+        cuts, afters, over = [], [], self.over.tolist()
+        for cut, end in zip(starts, ends, strict=True):
+            while cut < end:
+                cuts.append(cut)
+                cut = min(over[cut], end)
+                afters.append(cut)
+        return np.array(cuts, dtype=np.int64), np.array(afters, dtype=np.int64)
 
     @cached_property
     def _seen(self) -> Ints:
