@@ -33,7 +33,7 @@ METER = "only rises, as meters do,"
 _HINTS: tuple[tuple[str, tuple[tuple[str, tuple[float, float] | None], ...]], ...] = (
     (r"temp|°c|_c$|celsius", (("Cel", (-273, 2000)), ("[degF]", (-80, 500)), ("K", (200, 1500)))),
     (r"hum|rh$", (("%", (0, 100)),)),
-    (r"press|bar$", (("bar", (-1, 700)), ("kPa", (0, 1e5)), ("Pa", (0, 1e8)))),
+    (r"press|bar$", (("bar", (-1, 700)), ("kPa", (0, 1e5)), ("[psi]", (-15, 1e4)), ("Pa", (0, 1e8)))),
     (r"vib|velocity", (("mm/s", (-200, 200)),)),
     (r"acc", (("m/s2", (-500, 500)),)),
     (r"wind.*speed|speed.*wind", (("m/s", (0, 150)),)),
@@ -281,10 +281,13 @@ def unit_of(name: str, low: float, high: float, below: str | None = None) -> tup
 
 def _written_units(name: str) -> dict[str, str]:
     """What the end of a name may write as a unit (folded UCUM), and how: of ``vib_mm_s`` also ``mm/s``."""
-    words = [w.lower() for w in re.split(r"[\s_]+", bare(name)) if w]
     everyday = {written.lower(): unit.lower() for written, unit in EVERYDAY.items()}
-    ends = [words[-1], "/".join(words[-2:])] if len(words) > 1 else []
-    return {everyday.get(end, end): end for end in ends}
+    out: dict[str, str] = {}
+    for written in (bare(name), re.sub(r"(?<=[a-z])(?=[A-Z]{1,3}$)", "_", bare(name))):  # CoolantTempF
+        words = [w.lower() for w in re.split(r"[\s_]+", written) if w]
+        ends = [words[-1], "/".join(words[-2:])] if len(words) > 1 else []
+        out |= {everyday.get(end, end): end for end in ends}
+    return out
 
 
 def span_of(values: NDArray[np.floating[Any]]) -> tuple[float, float]:

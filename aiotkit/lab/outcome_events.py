@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from aiotkit.core.decision import Decision
 from aiotkit.core.errors import OutcomeError
-from aiotkit.lab.instants import parse_instants
+from aiotkit.lab.instants import Instants, parse_instants
 from aiotkit.lab.layout import TIME_NAMES
 from aiotkit.lab.long import is_id
 from aiotkit.lab.outcome_rows import (
@@ -21,6 +21,7 @@ from aiotkit.lab.outcome_rows import (
     STARTS,
     column_of,
     labels,
+    log_of_states,
     plain,
     read_states,
     series_of,
@@ -147,10 +148,18 @@ def _state(raw: Raw, decision: Decision, told: Told) -> str:
 def of_windows(raw: Raw, decision: Decision, told: Told) -> tuple[pd.DataFrame, list[str]]:
     """Reports from the start of each span to its end; and notes."""
     start = column_of(raw, told.time, STARTS, "when it began", "--time")
-    end = column_of(raw, told.end, ENDS, "when it ended", "--end")
     series = series_of(raw, decision, told)
-    first, last = (parse_instants(raw.frame[c], told.clock, series) for c in (start, end))
-    notes = [f"from column '{start}' to '{end}'", *first.notes]
+    first = parse_instants(raw.frame[start], told.clock, series)
+    if log_of_states(raw, told):
+        end, last = start, _until_next(first, subjects_of(raw, decision, told))
+        span = (
+            f"from column '{start}' to the next row of the same {decision.subject}; the last holds then alone"
+        )
+    else:
+        end = column_of(raw, told.end, ENDS, "when it ended", "--end")
+        last = parse_instants(raw.frame[end], told.clock, series)
+        span = f"from column '{start}' to '{end}'"
+    notes = [span, *first.notes]
     label = told.label or (_kind_column(raw, decision, told, {start, end}) if told.state is None else None)
     if label is None:
         state = np.full(len(raw.frame), _state(raw, decision, told), dtype=object)
@@ -166,6 +175,15 @@ def of_windows(raw: Raw, decision: Decision, told: Told) -> tuple[pd.DataFrame, 
     rows = rows.assign(at_us=first.at_us, reported_us=last.at_us, reason=unknown(state, decision, reason))
     rows = rows[rows["state"] != ""]
     return _repeated(rows, round(decision.outcome.horizon_s * 1e6)), [n for n in notes if n]
+
+
+def _until_next(first: Instants, who: NDArray[np.object_]) -> Instants:
+    """When each state ended: where the next of its subject begins."""
+    rows = pd.DataFrame({"at": first.at_us, "who": who})[first.good].sort_values("at", kind="stable")
+    after = rows.groupby("who")["at"].shift(-1)
+    last = first.at_us.copy()
+    last[rows.index.to_numpy()] = after.fillna(rows["at"]).to_numpy(dtype=np.int64)
+    return replace(first, at_us=last)
 
 
 def _kind_column(raw: Raw, decision: Decision, told: Told, taken: set[str]) -> str | None:

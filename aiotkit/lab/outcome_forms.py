@@ -21,7 +21,7 @@ from aiotkit.core.decision import Decision
 from aiotkit.core.errors import OutcomeError, did_you_mean
 from aiotkit.lab.outcome_columns import of_column
 from aiotkit.lab.outcome_events import of_ends, of_failures, of_windows
-from aiotkit.lab.outcome_rows import ENDS, EVENTS, STARTS, labels
+from aiotkit.lab.outcome_rows import ENDS, EVENTS, STARTS, labels, log_of_states
 from aiotkit.lab.outcome_told import Form, Told, one_of
 from aiotkit.lab.readers import Raw
 
@@ -81,7 +81,7 @@ def form_of(raw: Raw, told: Told) -> Form:
     reported = lowered & {"subject", "state", "at", "source"}
     if told.label is None and ({"state", "at"} <= reported or len(reported) == 3):
         return "reports"
-    if told.end is not None or (lowered & set(STARTS) and lowered & set(ENDS)):
+    if told.end is not None or (lowered & set(STARTS) and lowered & set(ENDS)) or log_of_states(raw, told):
         return "windows"
     if told.label is not None or (told.state is None and labels(raw)):
         return "column"

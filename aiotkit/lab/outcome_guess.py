@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from dataclasses import replace
 
@@ -17,6 +18,10 @@ from aiotkit.lab.outcome_told import Told, one_of
 from aiotkit.lab.readers import Raw
 
 _MOST_ROWS = 20_000
+#: words in the name of a column of dates that say that something went wrong then
+_WHEN_IT_FAILED = (
+    r"fail|fault|broke|break|event|defect|alarm|ausfall|st(?:ö|oe|o)rung|fehler|defekt|panne|schaden"
+)
 #: what is not known, and the option that says it
 _Open = tuple[str, str]
 
@@ -28,7 +33,7 @@ def settle(raw: Raw, decision: Decision, told: Told, known: Collection[str]) -> 
     are asked for at once.
 
     Raises:
-        OutcomeError: several things are not known.
+        OutcomeError: several things are not known, or several columns could be the time.
     """
     if raw.frame.empty:
         return told, ()
@@ -49,6 +54,11 @@ def _time(raw: Raw, told: Told) -> tuple[Told, list[str], list[_Open]]:
     """When it was, how that is written, and whether a zone is needed."""
     if told.time is None and told.start is not None:
         return told, [], []
+    several = () if told.time else _dates(raw)
+    if len(several) > 1:
+        raise OutcomeError(
+            f"{raw.name}: which column says when it was?", expected=one_of(several), do="Give --time COLUMN."
+        )
     column = told.time or _time_named(raw)
     missing: list[_Open] = [] if column else [("which column says when it was", "--time COLUMN")]
     if column is None or any(c not in raw.frame for c in _parts(raw, column)):
@@ -80,8 +90,21 @@ def _time_named(raw: Raw) -> str | None:
         found = [c for c in columns if c.lower() in names]
         if len(found) == 1:
             return found[0]
+    dates = _dates(raw)
     guess = find_time(raw.frame.iloc[:_MOST_ROWS]).guess
-    return None if guess is None else guess.column
+    return dates[0] if len(dates) == 1 else None if guess is None else guess.column
+
+
+def _dates(raw: Raw) -> tuple[str, ...]:
+    """Several columns that read as times, none of them called so: the one of failures, else all of them."""
+    frame, columns = raw.frame.iloc[:_MOST_ROWS], [str(c) for c in raw.frame.columns]
+    best = find_time(frame).guess
+    joined = best is not None and best.column not in columns
+    if joined or {c.lower() for c in columns} & {*EVENTS, *TIME_NAMES, *STARTS, *ENDS}:
+        return ()
+    found = [c for c in columns if find_time(frame[[c]].dropna()).guess is not None]
+    said = [c for c in found if re.search(_WHEN_IT_FAILED, c.lower())]
+    return () if len(found) < 2 else tuple(said if len(said) == 1 else found)
 
 
 def _subject(

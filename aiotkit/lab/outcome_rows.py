@@ -15,8 +15,11 @@ from aiotkit.lab.instants import parse_instants
 from aiotkit.lab.layout import BOTH, TIME_NAMES, folded, time_column
 from aiotkit.lab.outcome_told import Told, one_of
 from aiotkit.lab.readers import Raw
+from aiotkit.lab.uneventful import is_uneventful
 
-STARTS = ("start", "begin", "from", "start_time", "started_at", "window_start", "valid_from", "onset")
+STARTS = (
+    "start", "begin", "from", "start_time", "started_at", "window_start", "valid_from", "onset", "since",
+)  # fmt: skip
 ENDS = ("end", "stop", "to", "until", "end_time", "ended_at", "window_end", "valid_to")
 EVENTS = ("failed_at", "failure_time", "failure_date", "failed", "event_time", "broke_at", "when")
 #: words that say that there is no label
@@ -29,6 +32,19 @@ def labels(raw: Raw) -> list[str]:
     """Columns whose names sound like labels and that hold few values."""
     named = [c for c in map(str, raw.frame.columns) if re.search(_LABELS, c.lower())]
     return [c for c in named if c.lower() not in EVENTS and raw.frame[c].nunique() <= 20]
+
+
+def log_of_states(raw: Raw, told: Told) -> bool:
+    """Whether rows say since when a state holds, with no end: until the next row of the same subject.
+
+    One of the states must be uneventful: otherwise rows are events.
+    """
+    lowered = {str(c).lower() for c in raw.frame.columns}
+    found = [told.label] if told.label is not None else labels(raw)
+    if told.end is not None or not lowered & set(STARTS) or lowered & set(ENDS) or len(found) != 1:
+        return False
+    words = set(texts(raw.column(found[0], "label"))) - NOTHING
+    return len(words) > 1 and any(is_uneventful(w) for w in words)
 
 
 def column_of(raw: Raw, given: str | None, names: Sequence[str], what: str, option: str) -> str:

@@ -96,6 +96,7 @@ def read_raw(
     digest = "sha256:" + hashlib.sha256(data + repr(placed).encode() if placed else data).hexdigest()
     if data[:4] == b"PAR1":
         return _with_columns(_read_parquet(path, digest), placed)
+    _refuse_other_kinds(path, data[:64])
     data, note = _as_utf8(path, data, encoding)
     raw = _read_csv(path, data.replace(b"\r\n", b"\n").replace(b"\r", b"\n"), digest, delimiter)
     return _with_columns(replace(raw, notes=(*note, *raw.notes)), placed)
@@ -122,6 +123,27 @@ def columns_of(path: Path, encoding: str | None = None) -> tuple[str, ...]:
     text, _ = _as_utf8(path, head[: head.rfind(b"\n") + 1] or head, encoding)
     table = laid_out(path, text.replace(b"\r\n", b"\n").replace(b"\r", b"\n"))
     return () if table.headless else table.names
+
+
+def _refuse_other_kinds(path: Path, head: bytes) -> None:
+    """Refuse what is neither text nor Parquet by how it begins, with how to come to one of them."""
+    frame = "pandas.{}(…).to_parquet(…)"
+    ways = {
+        b"PK\x03\x04": ("a zip archive", "Unpack it; of an Excel file save the sheet as CSV."),
+        b"\xd0\xcf\x11\xe0": ("an Excel file of old", "Save the sheet as CSV."),
+        b"7z\xbc\xaf": ("a 7z archive", "Unpack it."),
+        b"\x28\xb5\x2f\xfd": ("compressed with zstd", "Unpack it."),
+        b"BZh": ("compressed with bzip2", "Unpack it."),
+        b"\xfd7zXZ": ("compressed with xz", "Unpack it."),
+        b"ARROW1": ("a Feather file", frame.format("read_feather")),
+        b"\x89HDF": ("an HDF5 file", frame.format("read_hdf")),
+        b"MATLAB": ("a MATLAB file", "Write its arrays with pandas, a column each."),
+        b"{": ("JSON", frame.format("read_json")),
+        b'[{"': ("JSON", frame.format("read_json")),
+    }
+    for magic, (what, do) in ways.items():
+        if head.lstrip(b"\xef\xbb\xbf \r\n").startswith(magic):
+            raise DataError(f"{path}: {what}", expected="CSV or Parquet", do=do)
 
 
 def _with_columns(raw: Raw, placed: Mapping[str, str]) -> Raw:

@@ -198,3 +198,80 @@ def test_a_label_that_the_decision_reads_is_said(run: Any) -> None:
     code, said = run("outcomes", "import", "t.csv", "--label", "doing", *told)
     assert code == 0, said
     assert "'doing' is a context of the decision too" in said
+
+
+@pytest.mark.parametrize(
+    ("head", "words"),
+    [
+        (b"PK\x03\x04....", "a zip archive; expected CSV or Parquet. Unpack it"),
+        (
+            b'{"ts": "2026-03-02T00:00:00Z", "temp": 3}\n' * 9,
+            "JSON; expected CSV or Parquet. pandas.read_json",
+        ),
+        (b"ARROW1\0\0....", "a Feather file"),
+    ],
+)
+def test_files_of_other_kinds_are_named_with_what_to_do(run: Any, head: bytes, words: str) -> None:
+    """No words about UTF-8 to somebody who gave an archive."""
+    Path("export.csv").write_bytes(head)
+    code, said = run("ingest", "export.csv", "--propose")
+    assert code == 2
+    assert words in said
+
+
+def test_units_behind_a_name_in_capitals_are_read() -> None:
+    """As telematics write them; a unit of its own spelling is not torn apart."""
+    from aiotkit.lab.guess import unit_of
+
+    found = {n: unit_of(n, 20, 90)[0] for n in ("CoolantTempF", "OilPressPSI", "tempC", "pressure_kPa")}
+    assert found == {"CoolantTempF": "[degF]", "OilPressPSI": "[psi]", "tempC": "Cel", "pressure_kPa": "kPa"}
+
+
+def telemetry(run: Any, subjects: tuple[str, ...]) -> tuple[str, ...]:
+    """Telemetry of machines in a lake; the options that every import needs."""
+    parts = [pd.DataFrame({"ts": AT, "machine": m, "temp": RNG.normal(20, 1, ROWS)}) for m in subjects]
+    pd.concat(parts).to_csv("tele.csv", index=False)
+    code, said = run(
+        "init", "own", "--from", "tele.csv", "--yes", "--horizon-s", "7200", "--states", "ok,worn"
+    )
+    assert code == 0, said
+    told = ("--decision", "own.yaml", "--lake", "lake")
+    assert run("ingest", "tele.csv", *told, "--time", "ts", "--subject-column", "machine")[0] == 0
+    return told
+
+
+def test_of_several_dates_the_one_of_failures_is_taken(run: Any) -> None:
+    """A list of machines with when each was built and when it failed, if it did."""
+    told = telemetry(run, ("a", "b", "c"))
+    days = {"machine": ["a", "b", "c"], "Inbetriebnahme": ["2019-01-02", "2020-02-03", "2021-03-04"]}
+    failed = ["2026-03-09", None, "2026-03-11"]
+    pd.DataFrame(days | {"Ausfalldatum": failed}).to_csv("list.csv", index=False)
+    how = ("--form", "failures", "--state", "worn", "--zone", "UTC")
+    code, said = run("outcomes", "import", "list.csv", *how, *told)
+    assert code == 0, said
+    assert "2  reports of 'worn'" in said
+    assert "time: column 'Ausfalldatum'" in said
+    pd.DataFrame(days | {"seen": ["2026-03-09", "2026-03-10", "2026-03-11"]}).to_csv("two.csv", index=False)
+    code, said = run("outcomes", "import", "two.csv", *how, *told)
+    assert code == 2
+    assert "which column says when it was?; expected one of 'Inbetriebnahme', 'seen'" in said
+    assert "--time COLUMN" in said
+
+
+def test_a_log_of_states_says_how_it_was_until_the_next_row(run: Any) -> None:
+    """``since``, state: what lies between two rows is labelled, not the instants alone; the last is open."""
+    told = telemetry(run, ("a", "b"))
+    rows = [("a", 0, "ok"), ("a", 100, "worn"), ("a", 150, "ok"), ("b", 0, "ok"), ("b", 300, "worn")]
+    log = pd.DataFrame(rows, columns=["machine", "hour", "state"])
+    log["since"] = AT[0] + pd.to_timedelta(log.pop("hour"), unit="h")
+    log.to_csv("log.csv", index=False)
+    code, said = run("outcomes", "import", "log.csv", *told, "--json")
+    assert code == 0, said
+    from aiotkit.lake.lake import Lake
+
+    found = Lake.open("lake").read("outcomes").to_pandas()
+    worn = found[(found["state"] == "worn") & (found["subject"] == "a")]
+    hours = (worn["at"] - AT[0]).dt.total_seconds() / 3600
+    assert (hours.min(), hours.max()) == (100, 150)
+    assert len(worn) == 26, "one a horizon of two hours, and the last"
+    assert (found[found["subject"] == "b"]["state"] == "worn").sum() == 1, "open: reported at its start"
