@@ -1,4 +1,4 @@
-"""Files as columns of text or typed values; every row is numbered and none is lost.
+"""Files as columns of text or typed values; every row is numbered, and none is lost that holds anything.
 
 Rows count from 1; a header is not counted.
 """

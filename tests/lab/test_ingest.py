@@ -61,7 +61,7 @@ LINES = st.tuples(
 def test_every_value_is_kept_or_quarantined(
     tmp_path_factory: pytest.TempPathFactory, loose: Any, data: st.DataObject
 ) -> None:
-    """For any mixture of good and bad lines: values in = values kept + values quarantined."""
+    """For any mixture of lines: values in = values kept + values quarantined; blank ones are said."""
     lines = data.draw(st.lists(LINES, max_size=25))
     broken = data.draw(st.lists(st.sampled_from(["a,b", "1,2,3,4,5,6,7", ""]), max_size=3))
     good = (f"{HOUR}:00:00Z", "p9", "1", "1", "idle")
@@ -71,8 +71,10 @@ def test_every_value_is_kept_or_quarantined(
     found = take(path, loose, zone="Europe/Berlin")
     balanced(found)
     malformed = sum(line != "" for line in broken)
-    assert found.report.file_rows == 1 + len(lines) + len(broken)
-    assert found.report.rows_in == 3 * (1 + len(lines) + len(broken) - malformed) + malformed
+    blank = len(broken) - malformed + sum(not any(line) for line in lines)
+    assert found.report.file_rows == 1 + len(lines) + len(broken) - blank
+    assert found.report.rows_in == 3 * (1 + sum(any(line) for line in lines)) + malformed
+    assert any(f"{blank} rows hold nothing" in note for note in found.report.notes) == (blank > 0)
     kept = found.rows
     assert bool(kept["value"].notna().where(kept["name"] != "mode", kept["word"].notna()).all())
     assert bool(kept.loc[kept["name"] == "vib", "value"].between(-50, 50).all())
