@@ -6,6 +6,8 @@ import re
 from collections.abc import Collection
 from dataclasses import replace
 
+import pandas as pd
+
 from aiotkit.core.decision import Decision
 from aiotkit.core.errors import OutcomeError
 from aiotkit.lab.guess_subject import find_subject
@@ -13,7 +15,7 @@ from aiotkit.lab.guess_time import as_time, find_time
 from aiotkit.lab.layout import BOTH, TIME_NAMES, time_column
 from aiotkit.lab.long import is_id
 from aiotkit.lab.outcome_forms import form_of
-from aiotkit.lab.outcome_rows import ENDS, EVENTS, STARTS, subject_names, texts
+from aiotkit.lab.outcome_rows import ENDS, EVENTS, STARTS, as_known, subject_names, texts
 from aiotkit.lab.outcome_told import Told, one_of
 from aiotkit.lab.readers import Raw
 
@@ -129,8 +131,8 @@ def _subject(
 
 
 def _holds(raw: Raw, column: str, known: Collection[str]) -> bool:
-    words = set(texts(raw.frame[column])) - {""}
-    return bool(words) and len(words & set(known)) >= len(words) / 2
+    words, _ = as_known(pd.Series(sorted(set(texts(raw.frame[column])) - {""}), dtype=object), known)
+    return len(words) > 0 and bool(words.isin(list(known)).mean() >= 0.5)
 
 
 def _meaning(raw: Raw, decision: Decision, told: Told) -> list[_Open]:

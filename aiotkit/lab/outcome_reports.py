@@ -17,6 +17,7 @@ from aiotkit.lab.labels import INSPECTION
 from aiotkit.lab.outcome_files import read_told
 from aiotkit.lab.outcome_forms import Reading, read_form, source_of
 from aiotkit.lab.outcome_guess import settle
+from aiotkit.lab.outcome_rows import as_known
 from aiotkit.lab.outcome_told import Told, check_told, one_of
 from aiotkit.lab.readers import Raw
 
@@ -83,6 +84,7 @@ def read_outcomes(
     now_us = _NEVER if now_us is None else now_us
     if form == "ends":
         rows["reported_us"] = _closed(rows["at_us"], decision, now_us)
+    rows["subject"], renamed = as_known(rows["subject"], known)
     _check(rows, decision, known, now_us)
     _mark_doubles(rows, pd.DataFrame(columns=SAME) if stored is None else stored)
     good = rows["reason"] == ""
@@ -94,7 +96,7 @@ def read_outcomes(
         raw.name,
         accepted,
         rejected.sort_values("row", ignore_index=True),
-        (*raw.notes, *settled, *notes, *_outside(accepted, known, decision)),
+        (*raw.notes, *settled, *notes, *renamed, *_outside(accepted, known, decision)),
         len(raw.frame) + len(raw.malformed),
         raw.digest,
         form,

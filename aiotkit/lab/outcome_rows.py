@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import pandas as pd
@@ -62,6 +62,33 @@ def column_of(raw: Raw, given: str | None, names: Sequence[str], what: str, opti
         found=f"{many} among {columns}" if not found else many,
         do=f"Give {option} COLUMN.",
     )
+
+
+def as_known(subjects: pd.Series, known: Collection[str]) -> tuple[pd.Series, list[str]]:
+    """Subjects as the lake writes them, if one alone is written so but for case, zeros and signs; and a note.
+
+    >>> as_known(pd.Series(["press 1", "02", "x"]), ["PRESS-1", "2.0"])[0].tolist()
+    ['PRESS-1', '2.0', 'x']
+    """
+    alike: dict[str, set[str]] = {}
+    for name in known:
+        alike.setdefault(_alike(name), set()).add(name)
+    meant = {
+        s: next(iter(found))
+        for s in map(str, subjects.dropna().unique())
+        if s not in known and len(found := alike.get(_alike(s), set())) == 1
+    }
+    if not meant:
+        return subjects, []
+    shown = ", ".join(f"'{a}' for '{b}'" for a, b in list(meant.items())[:6])
+    more = f" and {len(meant) - 6:,} more" if len(meant) > 6 else ""
+    return subjects.replace(meant), [f"subjects that are written otherwise were taken: {shown}{more}"]
+
+
+def _alike(name: str) -> str:
+    """What two spellings of a subject have in common."""
+    plain = re.sub(r"[\s_.-]+", "-", name.strip().removesuffix(".0").casefold())
+    return re.sub(r"(?<![0-9])0+(?=[0-9])", "", plain)
 
 
 def subjects_of(raw: Raw, decision: Decision, told: Told) -> NDArray[np.object_]:

@@ -275,3 +275,16 @@ def test_a_log_of_states_says_how_it_was_until_the_next_row(run: Any) -> None:
     assert (hours.min(), hours.max()) == (100, 150)
     assert len(worn) == 26, "one a horizon of two hours, and the last"
     assert (found[found["subject"] == "b"]["state"] == "worn").sum() == 1, "open: reported at its start"
+
+
+def test_machines_are_known_however_they_are_written(run: Any) -> None:
+    """``PRESS 01`` is press-1 where nothing else could be meant; of two that could, none is taken."""
+    told = telemetry(run, ("press-1", "press-2", "PRESS-2"))
+    list_ = pd.DataFrame({"machine": ["PRESS 01", "Press_2"], "failed": ["2026-03-09", "2026-03-10"]})
+    list_.to_csv("list.csv", index=False)
+    how = ("--form", "failures", "--state", "worn", "--zone", "UTC")
+    code, said = run("outcomes", "import", "list.csv", *how, *told)
+    assert code == 1
+    assert "2 rows, 1 accepted, 1 rejected" in said
+    assert "'PRESS 01' for 'press-1'" in said
+    assert "unknown subject 'Press_2'" in said
