@@ -15,11 +15,7 @@ calls for waiting, the answer holds for ``human.holds_s`` (at least until the ne
 intervenes before, and then may be asked again: the person and wrong answers are charged each time, waiting
 for the time it lasted.
 
-Where the record was cut short, because whoever decided then acted, nobody knows what a policy that still
-waited would have seen and done next: until the subject is handed back its rows show what was done, and no
-decision of the policy is taken from them. Such an event is priced by how the policy fared on those whose
-course is known: of n events of that state that ran on, or that it acted upon itself, it acted upon c, so the
-share c / (n + 1) of the cheapest action is paid, and the rest of what waiting costs.
+Where the record was cut short, because whoever decided then acted: see ``lab.cut_short``.
 
 All runs on arrays, because a search for the best threshold prices thousands of policies on the same rows.
 """
@@ -38,6 +34,7 @@ from numpy.typing import NDArray
 from aiotkit.core.decision import Decision
 from aiotkit.core.errors import DataError, did_you_mean
 from aiotkit.core.policy import ASK, cost_of_asking
+from aiotkit.lab.cut_short import Cuts
 from aiotkit.lab.schedule import early_us
 
 Names = NDArray[np.object_]
@@ -98,8 +95,7 @@ class Book:
         at_us: instants, µs UTC.
         state: code of each row's state, in the order of ``decision.states``.
         over: for each row the next one of its subject that lies a horizon later (or the subject's end).
-        touched: rows at which something that intervened was in force: the first of a run of them is where it
-            was decided, the others show what was done.
+        touched: rows at which something that intervened was in force (``Cuts.touched``).
     """
 
     decision: Decision
@@ -213,76 +209,22 @@ class Book:
         return np.asarray((codes == len(self.decision.actions)) & (self._idle[self.state] >= 0))
 
     @cached_property
-    def _runs(self) -> tuple[Ints, Ints]:
-        """Where the record was cut short (the row of the decision), and the first row after each.
-
-        What is in force for longer than a horizon is decided anew then.
-        """
-        on = np.r_[False, self.touched, False]
-        other = np.r_[True, np.diff(self.subject) != 0, True]
-        starts = np.flatnonzero(on[1:-1] & (~on[:-2] | other[:-1])).tolist()
-        ends = (np.flatnonzero(on[1:-1] & (~on[2:] | other[1:])) + 1).tolist()
-        cuts, afters, over = [], [], self.over.tolist()
-        for cut, end in zip(starts, ends, strict=True):
-            while cut < end:
-                cuts.append(cut)
-                cut = min(over[cut], end)
-                afters.append(cut)
-        return np.array(cuts, dtype=np.int64), np.array(afters, dtype=np.int64)
-
-    @cached_property
-    def _seen(self) -> Ints:
-        """For each row the one whose action stands there: its own, or where the record was cut short."""
-        out = np.arange(len(self.subject))
-        for first, after in zip(*self._runs, strict=True):
-            out[first:after] = first
-        return out
-
-    @cached_property
-    def _resumes(self) -> Ints:
-        """For each row the first one after the next cut in the record (of any subject), or the end."""
-        _, after = self._runs
-        n = len(self.subject)
-        return np.append(after, n)[np.searchsorted(after, np.arange(n), side="right")]
-
-    @cached_property
-    def _events(self) -> tuple[Ints, Ints, Ints]:
-        """Runs of one eventful state of a subject: first row, the row after the last, and where it was cut.
-
-        The last is −1 for those that ran their course.
-        """
-        new = (np.diff(self.state) != 0) | (np.diff(self.subject) != 0)
-        edges = np.r_[0, np.flatnonzero(new) + 1, len(self.state)]
-        first, after = edges[:-1], edges[1:]
-        eventful = self.state[first] != self._quiet
-        first, after = first[eventful], after[eventful]
-        cuts = np.append(self._runs[0], len(self.state))
-        cut = cuts[np.searchsorted(cuts, first)]
-        return first, after, np.where(cut < after, cut, -1)
+    def _cuts(self) -> Cuts:
+        """Where the record was cut short."""
+        return Cuts(self.subject, self.state, self.touched, self.over)
 
     def _heeded(self, codes: Ints) -> Floats:
-        """For each state the share of its events, of those whose course is known, that a policy acts upon.
-
-        A question counts as far as its answer is right; one event more than there were is taken for missed.
-        """
-        weight = np.zeros(len(self.decision.actions) + 1)
-        weight[:-1] = ~self._waits[:-1]
-        weight[-1] = 0.0 if self.decision.human is None else self.decision.human.reliability
-        done, known = np.zeros(len(self.decision.states)), np.ones(len(self.decision.states))
-        for first, after, cut in zip(*self._events, strict=True):
-            last = after if cut < 0 else cut + 1
-            acted = float(weight[codes[first:last]].max())
-            if acted > 0 or cut < 0:
-                known[self.state[first]] += 1
-                done[self.state[first]] += acted
-        return done / known
+        """For each state the share of its events that a policy acts upon (``Cuts.heeded``)."""
+        human = self.decision.human
+        acts = np.append(~self._waits[:-1], 0.0 if human is None else human.reliability)
+        return self._cuts.heeded(acts[codes], self._quiet, len(self.decision.states))
 
     def _ends(self, codes: Ints) -> Ints:
         """For each row where an episode that begins there ends."""
         n, waits, settled = len(codes), self._waits[codes], self._settled(codes)
         new = np.flatnonzero((np.diff(codes) != 0) | (np.diff(self.subject) != 0)) + 1
         change = np.append(new, n)[np.searchsorted(new, np.arange(n), side="right")]
-        out = np.where(waits, np.minimum(np.minimum(change, self.over), self._resumes), self.over)
+        out = np.where(waits, np.minimum(np.minimum(change, self.over), self._cuts.resumes), self.over)
         if not settled.any():
             return out
         acts = np.flatnonzero(~waits & (codes < len(self.decision.actions)))
@@ -291,7 +233,7 @@ class Book:
 
     def starts(self, codes: Ints) -> Ints:
         """Where the episodes of these actions begin."""
-        following = self._ends(codes[self._seen]).tolist()
+        following = self._ends(codes[self._cuts.decided]).tolist()
         begins, i = [], 0
         while i < len(codes):
             begins.append(i)
@@ -300,7 +242,7 @@ class Book:
 
     def spent(self, codes: Ints) -> tuple[Ints, Floats]:
         """Episodes: where each begins and what it cost."""
-        codes = codes[self._seen]
+        codes = codes[self._cuts.decided]
         begins = self.starts(codes)
         price = self._prices(codes, begins)
         following, last = np.append(begins[1:], 0), np.append(np.diff(self.subject[begins]) != 0, True)
@@ -317,7 +259,7 @@ class Book:
 
     def _price_cuts(self, codes: Ints, begins: Ints, price: Floats, lasted: Floats) -> None:
         """Price episodes of waiting in which the record was cut short."""
-        cuts, _ = self._runs
+        cuts, _ = self._cuts.spans
         where = np.searchsorted(begins, cuts, side="right") - 1
         mine = self._waits[codes[begins[where]]]
         cuts, where = cuts[mine], where[mine]
