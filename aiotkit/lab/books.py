@@ -215,9 +215,16 @@ class Book:
 
     def _heeded(self, codes: Ints) -> Floats:
         """For each state the share of its events that a policy acts upon (``Cuts.heeded``)."""
+        return self._cuts.heeded(self._acts(codes), self._quiet, len(self.decision.states))
+
+    def waited(self, codes: Ints) -> tuple[int, int]:
+        """How many events what was in force ended, and in how many of them a policy still waited then."""
+        return self._cuts.waited(self._acts(codes), self._quiet)
+
+    def _acts(self, codes: Ints) -> Floats:
+        """How far a policy acts on each row: a question as far as its answer is right."""
         human = self.decision.human
-        acts = np.append(~self._waits[:-1], 0.0 if human is None else human.reliability)
-        return self._cuts.heeded(acts[codes], self._quiet, len(self.decision.states))
+        return np.append(~self._waits[:-1], 0.0 if human is None else human.reliability)[codes]
 
     def _ends(self, codes: Ints) -> Ints:
         """For each row where an episode that begins there ends."""

@@ -87,6 +87,16 @@ class Cuts:
                 done[self.state[first]] += acted
         return done / known
 
+    def waited(self, acts: Floats, quiet: int) -> tuple[int, int]:
+        """How many events the record cut short, and in how many of them a policy still waited.
+
+        Args:
+            acts: as for ``heeded``.
+            quiet: code of the uneventful state.
+        """
+        cut_short = [(a, c) for a, _, c in zip(*self._events(quiet), strict=True) if c >= 0]
+        return len(cut_short), sum(not (acts[first : cut + 1] > 0).any() for first, cut in cut_short)
+
     def _events(self, quiet: int) -> tuple[Ints, Ints, Ints]:
         """Runs of one eventful state of a subject: first row, the row after the last, and where it was cut.
 

@@ -16,6 +16,7 @@ from aiotkit.bundle.document import parse_json
 from aiotkit.core.decision import Decision
 from aiotkit.core.errors import BundleError
 from aiotkit.lab.alarms import stretches
+from aiotkit.lab.books import Book
 from aiotkit.lab.figures import Plot, span_in_words
 from aiotkit.lab.judge import ORACLE
 from aiotkit.lab.plots_policy import money_intervals
@@ -153,6 +154,7 @@ def _doubts(evidence: Evidence, held_out: HeldOut, decision: Decision) -> list[s
     subjects, events = rows["subject"].nunique(), stretches(rows, decision)
     many = f"{subjects} subject{'s'[: subjects != 1]} and {events} event{'s'[: events != 1]}"
     out.append(f"\nAll this rests on {many} in {len(rows):,} rows.")
+    out += _unfinished(evidence, held_out, decision)
     said = sorted({str(action) for action in held_out.policies[RULE]})
     if len(said) == 1:
         out.append(f"\nThe written rule says '{said[0]}' on every row: beating it says little.")
@@ -168,6 +170,21 @@ def _doubts(evidence: Evidence, held_out: HeldOut, decision: Decision) -> list[s
     if leaks is not None and leaks.figures.get("suspect"):
         out.append(f"\n**What may give the state away**: {leaks.words.partition('to be read: ')[2]}.")
     return out
+
+
+def _unfinished(evidence: Evidence, held_out: HeldOut, decision: Decision) -> list[str]:
+    """A word where the record does not say how the candidate would have gone on."""
+    if isinstance(decision.costs, str):
+        return []
+    book = Book.of(held_out.rows, decision)
+    ended, waited = book.waited(book.codes(held_out.actions(decision, evidence.margin)))
+    if not waited:
+        return []
+    were = "event was" if ended == 1 else "events were"
+    return [
+        f"\n{ended} {were} ended by what was then in force. In {waited} of them the candidate still waited: "
+        "how it would have gone on nobody knows. It is charged as it fared on the others."
+    ]
 
 
 def _title(gate: GateResult) -> str:

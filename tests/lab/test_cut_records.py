@@ -104,3 +104,17 @@ def test_without_a_cut_nothing_changes(guard: Any) -> None:
         said = rng.choice(["run", "slow"], len(rows), p=[0.9, 0.1])
         plain = money_of(rows.drop(columns="status"), said, guard)
         pd.testing.assert_frame_equal(money_of(rows, said, guard), plain)
+
+
+def test_how_often_a_policy_still_waited_is_counted(guard: Any) -> None:
+    """Events that ran on are not counted; acting before or at the cut is no waiting."""
+    from aiotkit.lab.books import Book
+
+    rows = pd.concat(
+        [record(*BROKE, subject="a"), record(*CAUGHT, subject="b"), record(*CAUGHT, subject="c")]
+    )
+    rows = rows.reset_index(drop=True)
+    book, first = Book.of(rows, guard), len(record(*BROKE))
+    for acts_at, waited in ((), 2), ((first + CUT,), 1), ((first + CUT + 1,), 2):
+        said = ["slow" if i in acts_at else "run" for i in range(len(rows))]
+        assert book.waited(book.codes(said)) == (2, waited)
