@@ -273,7 +273,7 @@ def _subject(raw: Raw, decision: Decision, options: Options) -> tuple[str | None
         return options.subject_column, None
     if options.subject is not None:
         return None, options.subject
-    wanted = {folded(decision.subject), "subject", f"{folded(decision.subject)}id"}
+    wanted = {folded(decision.subject), "subject", *called_so(folded(decision.subject))}
     found = [c for c in raw.frame.columns if folded(c) in wanted]
     if len(found) == 1:
         return found[0], None
@@ -386,6 +386,15 @@ def _numbered_columns(
         return windows, []
     beside, notes = _wide_columns(raw, decision, replace(options, only=()), taken, others)
     return windows | beside, notes
+
+
+def called_so(kind: str) -> list[str]:
+    """What columns are called (folded) that name things of a kind (folded).
+
+    >>> called_so("unit")[:2]
+    ['unitid', 'unitnr']
+    """
+    return [kind + word for word in ("id", "nr", "no", "number", "nummer", "name", "serial", "tag", "code")]
 
 
 def folded(name: str) -> str:

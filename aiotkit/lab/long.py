@@ -21,6 +21,8 @@ _MACHINES = (
     "thing|sensor|site|serial|imei|vin|maschine|maschinen|anlage|anlagen|aggregat|gerat|geraet|gerate|geraete|pumpe"
 )
 _NUMBERS = "id|ids|no|nr|num|number|nummer|name|key|serial|tag|code|eui|uuid"
+#: the same behind a small letter
+_CAPITAL = "(?:ID|Id|IDs|No|Nr|Num|Number|Nummer|Name|Key|Serial|Tag|Code|EUI|UUID)"
 #: what has numbers of its own and is no machine
 _NO_MACHINES = "error|event|status|type|alarm|fault|message|state|class|label|model|row|record|sample|mode"
 
@@ -89,6 +91,17 @@ def is_id(column: str) -> bool:
     if last[0] in ("id", "eui") or (machine.fullmatch(last[0]) and last[0] != "sensor"):
         return True
     return bool(re.fullmatch(_NUMBERS, last[0])) and any(machine.fullmatch(w) for w in words[:-1])
+
+
+def kind_of(column: str) -> str:
+    """What a column of machines names, without the word that says that it names them.
+
+    >>> [kind_of(name) for name in ("machineID", "unit_nr", "Anlage", "id")]
+    ['machine', 'unit', 'Anlage', 'id']
+    """
+    parted = re.fullmatch(rf"(.*[a-z0-9])(?:[\s_.-]+(?i:{_NUMBERS})|{_CAPITAL})\.?", column)
+    joined = re.fullmatch(rf"({_MACHINES})(?:{_NUMBERS})", column)
+    return next((found[1] for found in (parted, joined) if found), column)
 
 
 def _is_numbers(column: pd.Series) -> bool:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from aiotkit.core.decision import Decision
 from aiotkit.core.errors import DataError, OutcomeError
 from aiotkit.lab.instants import parse_instants
-from aiotkit.lab.layout import BOTH, TIME_NAMES, folded, time_column
+from aiotkit.lab.layout import BOTH, TIME_NAMES, called_so, folded, time_column
 from aiotkit.lab.outcome_told import Told, one_of
 from aiotkit.lab.readers import Raw
 from aiotkit.lab.uneventful import is_uneventful
@@ -111,7 +111,7 @@ def series_of(raw: Raw, decision: Decision, told: Told) -> NDArray[np.int64]:
 def subject_names(raw: Raw, decision: Decision) -> list[str]:
     """Columns (in small letters) that are called as the decision's subject, or so."""
     plain, like = folded(decision.subject), {folded(str(c)): str(c).lower() for c in raw.frame.columns}
-    return [like[w] for w in (plain, "subject", f"{plain}id", "subjectid") if w in like]
+    return [like[w] for w in (plain, "subject", "subjectid", *called_so(plain)) if w in like]
 
 
 def texts(column: pd.Series) -> NDArray[np.object_]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from aiotkit.core.errors import DataError, DecisionFileError
 from aiotkit.lab.guess import coded, identifier
+from aiotkit.lab.long import kind_of
 from aiotkit.lab.proposal import Proposal, coded_values
 from aiotkit.lab.template import Draft
 from aiotkit.lab.uneventful import is_uneventful
@@ -35,7 +36,7 @@ def draft_from(proposal: Proposal, name: str, **answers: Any) -> Draft:
     found |= {"length_s": length, "every_s": proposal.every_s, "source": "records", "reliability": 1.0}
     subject = proposal.one("subject")
     if subject is not None:
-        found["subject"] = identifier(subject.column)
+        found["subject"] = identifier(kind_of(subject.column))
     if proposal.labels:
         label = proposal.one("label")
         found |= {"horizon_s": proposal.every_s, "silence": "", "states": states_of(proposal.labels)}

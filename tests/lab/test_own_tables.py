@@ -126,6 +126,8 @@ def test_machines_are_found_however_their_column_is_written(run: Any) -> None:
     pd.concat(parts).to_csv("t.csv", index=False)
     found = roles(proposed(run, "t.csv"))
     assert found == {"datetime": "time", "machineID": "subject", "motor_speed": "signal"}
+    assert ingested(run, "t.csv", "--time", "datetime")["subjects"] == 3
+    assert yaml.safe_load(Path("own.yaml").read_text())["subject"] == "machine"
 
 
 def test_files_of_several_kinds_are_refused_with_what_each_holds(run: Any) -> None:
