@@ -133,7 +133,9 @@ def main(options: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     parser = arguments(__doc__)
-    parser.add_argument("--families", default="lda,logistic", help="heads that compete, with commas (as the demo trains)")
+    parser.add_argument(
+        "--families", default="lda,logistic", help="heads that compete, with commas (as the demo trains)"
+    )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="seeds at a time")
     parser.add_argument("--seeds", type=int, nargs="*", help="repeat these instead of drawing")
     main(parser.parse_args())
