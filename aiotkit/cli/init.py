@@ -74,6 +74,7 @@ def command(
     value_column: ValueColumn = None,
     unit_column: UnitColumn = None,
     decimal: Decimal = None,
+    label: Annotated[str | None, typer.Option(help="Column that says how it was, an outcome.")] = None,
     zone: Annotated[
         str | None, typer.Option(help="Time zone of the site, and of times without offset; default UTC.")
     ] = None,
@@ -101,7 +102,7 @@ def command(
     known = Known(
         encoding=encoding, zone=zone, subject_column=subject_column, subject_from=subject_from, shape=shape,
         time=time, time_format=time_format, epoch=epoch, name_column=name_column, value_column=value_column,
-        unit_column=unit_column, decimal=decimal,
+        unit_column=unit_column, decimal=decimal, label=label,
     )  # fmt: skip
     proposal = _look(data, known)
     signals = dict(_signal(text) for text in signal or ())

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aiotkit.core.errors import DataError, EmptyFileError
+from aiotkit.lab.levels import two_lines
 
 _DELIMITERS = ";\t|,"
 #: more columns than this are a table on its side, or parted wrongly
@@ -34,8 +35,8 @@ class TextTable:
 def laid_out(path: Path, data: bytes, delimiter: str | None = None) -> TextTable:
     """Find the table in UTF-8 text with line feeds; ``delimiter``: what parts columns, where it is known.
 
-    Lines above the table go; a sign that closes every line goes; columns without a name get one; a first
-    column that the header leaves out gets one too.
+    Lines above the table go; a header of two lines becomes one; a sign that closes every line goes; columns
+    without a name get one; a first column that the header leaves out gets one too.
 
     Raises:
         EmptyFileError: there is no line.
@@ -62,6 +63,12 @@ def laid_out(path: Path, data: bytes, delimiter: str | None = None) -> TextTable
         notes.append(f"{above} lines above the header were skipped: they hold no columns")
     refuse_many(str(path), lines[0].count(found) + 1)
     rows = [_cells(line, found) for line in lines if line.strip()]
+    levels = two_lines(rows)
+    if levels is not None:
+        joined, used = levels
+        data = _line(joined, found) + b"\n" + data.split(b"\n", used)[used]
+        rows = [joined, *rows[used:]]
+        notes.append(f"the header has two lines, groups and names: '{joined[-1]}'")
     if _holds_data(rows):
         notes.append("the first line holds values: no header, columns are named c0, c1, …")
         names = tuple(f"c{i}" for i in range(lines[0].count(found) + 1))
@@ -84,11 +91,16 @@ def _named(
     if names != written:
         line, _, rest = data.partition(b"\n")
         if len(_cells(line.decode("utf-8-sig", errors="ignore"), delimiter)) == len(written):
-            out = io.StringIO()
-            csv.writer(out, delimiter=delimiter, lineterminator="").writerow(names)
-            data = out.getvalue().encode() + b"\n" + rest
+            data = _line(names, delimiter) + b"\n" + rest
     ours = frozenset(names[i] for i in unnamed)
     return TextTable(data, delimiter, tuple(names), False, ours, tuple(notes))
+
+
+def _line(cells: Sequence[str], delimiter: str) -> bytes:
+    """Cells as a line of text, without its end."""
+    out = io.StringIO()
+    csv.writer(out, delimiter=delimiter, lineterminator="").writerow(cells)
+    return out.getvalue().encode()
 
 
 def _as_wide_as(rows: Sequence[Sequence[str]], written: Sequence[str]) -> list[str]:
@@ -159,8 +171,20 @@ def _preamble(lines: Sequence[str], delimiter: str) -> int:
     first = next((i for i, c in enumerate(counts) if c >= max(1, usual) and not lines[i].startswith("#")), 0)
     if first and counts[first - 1] == usual - 1 and _is_header(_cells(lines[first - 1], delimiter)):
         first -= 1  # it leaves out the first column, or the sign behind the last
+    first += _titles(lines[first:], delimiter)
     comments = next((i for i, line in enumerate(lines) if not line.startswith("#")), 0)
     return first if usual >= 1 and len(lines) - first >= 3 else comments
+
+
+def _titles(lines: Sequence[str], delimiter: str) -> int:
+    """How many lines above a header hold a title, or a word and its value, and delimiters for the rest."""
+    rows = [[cell.strip() for cell in _cells(line, delimiter)] for line in lines]
+    usual = Counter(sum(map(bool, row)) for row in rows).most_common(1)[0][0] if rows else 0
+    for i, row in enumerate(rows):
+        there = sum(map(bool, row))
+        if there >= min(usual, 3) or there == len(row) or not all(row[:there]):
+            return i if not any(is_numeric(cell) or _is_instant(cell) for cell in row) else 0
+    return 0
 
 
 def _is_header(cells: Sequence[str]) -> bool:

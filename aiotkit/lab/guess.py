@@ -19,7 +19,7 @@ from aiotkit.lab.guessed import Guess
 from aiotkit.lab.instants import Instants
 from aiotkit.lab.layout import BOTH, bare, header_unit
 from aiotkit.lab.long import Long
-from aiotkit.lab.uneventful import are_verdicts
+from aiotkit.lab.uneventful import LABELS, are_verdicts
 from aiotkit.lab.units import EVERYDAY, unit_problem
 
 #: below this share of rows with a value a column is sparse
@@ -49,7 +49,6 @@ _HINTS: tuple[tuple[str, tuple[tuple[str, tuple[float, float] | None], ...]], ..
     (r"latency|duration|travel", (("s", None), ("ms", None))),
     (r"count|number|^n_|volume", (("1", None),)),
 )
-LABELS = r"fail|fault|label|target|class|anomal|state|status|defect|broken|outcome"
 
 #: words in the names of columns that say what comes
 _FUTURE = (

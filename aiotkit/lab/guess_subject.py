@@ -8,13 +8,14 @@ from collections.abc import Collection
 import numpy as np
 import pandas as pd
 
-from aiotkit.lab.guess import LABELS, as_numbers, is_switch
+from aiotkit.lab.guess import as_numbers, is_switch
 from aiotkit.lab.guess_time import TimeFound
 from aiotkit.lab.guessed import Guess
 from aiotkit.lab.instants import Instants
 from aiotkit.lab.layout import BOTH, QUALITY_NAMES, UNIT_NAMES, called
 from aiotkit.lab.long import is_id
 from aiotkit.lab.pace import STEADY, pace_of
+from aiotkit.lab.uneventful import LABELS
 
 #: how the reason begins why a column that never changes is the subject
 ONE = "the same on every row"

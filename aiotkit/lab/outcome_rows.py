@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ from aiotkit.lab.instants import parse_instants
 from aiotkit.lab.layout import BOTH, TIME_NAMES, called_so, folded, time_column
 from aiotkit.lab.outcome_told import Told, one_of
 from aiotkit.lab.readers import Raw
-from aiotkit.lab.uneventful import is_uneventful
+from aiotkit.lab.uneventful import LABELS, NO, YES, is_uneventful, yes_or_no
 
 STARTS = (
     "start", "begin", "from", "start_time", "started_at", "window_start", "valid_from", "onset", "since",
@@ -24,13 +24,11 @@ ENDS = ("end", "stop", "to", "until", "end_time", "ended_at", "window_end", "val
 EVENTS = ("failed_at", "failure_time", "failure_date", "failed", "event_time", "broke_at", "when")
 #: words that say that there is no label
 NOTHING = frozenset({"", "nan", "na", "n/a", "null", "none", "-", "<na>", "nat", "?"})
-_SWITCH = {"0", "1", "true", "false", "yes", "no"}
-_LABELS = r"label|fail|fault|state|status|target|class|anomal|defect|broken|outcome|condition"
 
 
 def labels(raw: Raw) -> list[str]:
     """Columns whose names sound like labels and that hold few values."""
-    named = [c for c in map(str, raw.frame.columns) if re.search(_LABELS, c.lower())]
+    named = [c for c in map(str, raw.frame.columns) if re.search(LABELS, c.lower())]
     return [c for c in named if c.lower() not in EVENTS and raw.frame[c].nunique() <= 20]
 
 
@@ -80,9 +78,13 @@ def as_known(subjects: pd.Series, known: Collection[str]) -> tuple[pd.Series, li
     }
     if not meant:
         return subjects, []
-    shown = ", ".join(f"'{a}' for '{b}'" for a, b in list(meant.items())[:6])
+    return subjects.replace(meant), [f"subjects that are written otherwise were taken: {_pairs(meant)}"]
+
+
+def _pairs(meant: Mapping[str, str]) -> str:
+    """What is meant by each spelling, in words."""
     more = f" and {len(meant) - 6:,} more" if len(meant) > 6 else ""
-    return subjects.replace(meant), [f"subjects that are written otherwise were taken: {shown}{more}"]
+    return ", ".join(f"'{a}' for '{b}'" for a, b in sorted(meant.items())[:6]) + more
 
 
 def _alike(name: str) -> str:
@@ -128,15 +130,20 @@ def read_states(
     silent = decision.outcome.silence or next(iter(decision.states))
     if not told.states and len(decision.states) == 2:
         other = next(s for s in decision.states if s != silent)
-        for words, state in (({"0", "false", "no"}, silent), ({"1", "true", "yes"}, other)):
+        for words, state in ((NO, silent), (YES, other)):
             known |= dict.fromkeys(words - known.keys(), state)
         said = {plain(v) for v in set(values)} - NOTHING - {s.lower() for s in decision.states}
-        if said and not said <= _SWITCH:  # a code among others is no yes
+        if said and not yes_or_no(said):  # a code among others is no yes
             known = {name: name for name in decision.states}
         elif said:
             notes.append(f"0 was read as '{silent}', 1 as '{other}'; say otherwise with --map VALUE=STATE")
     known |= {plain(k): v for k, v in told.states.items()}
     of = {v: known.get(v, known.get(plain(v), "" if v.lower() in NOTHING else f"?{v}")) for v in set(values)}
+    spelt = {folded(name): name for name in decision.states}
+    if len(spelt) == len(decision.states):  # 'Outer race' is outer_race
+        alike = {v: spelt[folded(v)] for v in set(values) if of[v][:1] == "?" and folded(v) in spelt}
+        of |= alike
+        notes += [f"states that are written otherwise were taken: {_pairs(alike)}"] if alike else []
     empty = sum(1 for v in values if of[v] == "")
     if empty:
         notes.append(f"{empty:,} rows have no label and say nothing")

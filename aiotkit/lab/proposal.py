@@ -17,6 +17,7 @@ from aiotkit.lab.instants import Ambiguous, Clock, Epoch
 from aiotkit.lab.layout import Shape, folded
 from aiotkit.lab.pace import SNAPSHOT_S, Pace
 from aiotkit.lab.template import ContextDraft, SignalDraft, context_lines, signal_lines
+from aiotkit.lab.uneventful import states_of, yes_or_no
 
 #: options that say whose a row is and when, for telemetry and outcomes alike
 _PLACES = frozenset(
@@ -32,7 +33,7 @@ class Known:
     """What one knows of files before they are looked at: it is taken, and neither guessed nor asked.
 
     ``zone``: of times without offset. ``subject``: the one subject, or which column or part of a file's place
-    names it. The others are as in ``layout.Options``.
+    names it. ``label``: the column that says how it was. The others are as in ``layout.Options``.
     """
 
     encoding: str | None = None
@@ -55,6 +56,7 @@ class Known:
     columns: Mapping[str, str] = field(default_factory=dict)
     units: Mapping[str, str] = field(default_factory=dict)
     only: Sequence[str] = ()
+    label: str | None = None
 
     @property
     def clock(self) -> Clock:
@@ -160,8 +162,10 @@ class Proposal:
         words = ["…", "--form", "failures", "--state", state]
         if self.labels and label is not None:
             words = [shlex.join(self.given or (self.path,)), "--label", shlex.quote(label.column)]
-            words += [w for v in coded_values(self.labels)
-                      for w in ("--map", shlex.quote(f"{v}={coded(label.column, v)}"))]  # fmt: skip
+            maps = [f"{v}={coded(label.column, v)}" for v in coded_values(self.labels)]
+            if not maps and states_of(self.labels) is None and not yes_or_no(self.labels):
+                maps = [f"{v}=…" for v in self.labels[:20]]
+            words += [w for one in maps for w in ("--map", shlex.quote(one))]
             kept |= _PLACES
         elif self.runs_to_failure:
             words = [shlex.join(self.given or (self.path,)), "--form", "ends", "--state", state]

@@ -43,8 +43,9 @@ from aiotkit.lab.propose_values import (
 from aiotkit.lab.propose_windows import WHOSE, headless_windows, of_files, samples_only, with_windows
 from aiotkit.lab.quality import poor, quality_column
 from aiotkit.lab.readers import Raw, read_raw, read_rows
-from aiotkit.lab.tags import SUBJECT, by_machine, machines_in
+from aiotkit.lab.tags import SUBJECT, by_machine, machines_in, machines_told
 from aiotkit.lab.template import ContextDraft, SignalDraft
+from aiotkit.lab.uneventful import MOST_STATES
 from aiotkit.lab.windows import numbered, windows_in
 
 _MOST_ROWS = 200_000
@@ -106,7 +107,7 @@ def _of_machines(path: str, raw: Raw, known: Known) -> Proposal:
     apart = by_machine(raw, name_column=known.name_column, value_column=known.value_column)
     apart = replace(apart, frame=apart.frame.reset_index(drop=True))
     found = _of_table(path, apart, replace(known, subject_column=SUBJECT, subject_from=None))
-    names = machines_in(raw)
+    names = machines_told(raw, known.name_column, known.value_column)
     machines = sorted({machine for machine, _ in names.values()})
     example = next(iter(names), "")
     listed = ", ".join(machines[:8])
@@ -172,7 +173,7 @@ def _of_table(path: str, raw: Raw, known: Known) -> Proposal:
     bad = np.zeros(len(frame), dtype=bool) if quality is None else poor(frame[quality])
     frame = frame[~bad]
     time, told = _time(raw, frame, known), (known.name_column, known.value_column, known.unit_column)
-    for column, what in zip(told, ("names", "values", "units"), strict=True):
+    for column, what in zip((*told, known.label), ("names", "values", "units", "labels"), strict=True):
         raw.column(column, what) if column is not None else None
     taken = {c for c in (known.subject_column, quality) if c is not None}
     taken |= set(() if time.guess is None else time.guess.column.split(BOTH))
@@ -207,8 +208,15 @@ def _of_table(path: str, raw: Raw, known: Known) -> Proposal:
         if time.guess is None:
             signals, flags, length = _without_time(signals, flags)
         flags += ["--shape", "wide"] if raw.headless else []
-        label = next((g for g in guesses if g.role == "label" and g.sure >= 0.8), None)
-        labels = choices_of(frame[label.column]) if label is not None else ()
+        label = max((g for g in guesses if g.role == "label"), key=lambda g: g.sure, default=None)
+        labels = choices_of(frame[label.column]) if label is not None and label.sure >= 0.8 else ()
+        if known.label is not None and len(labels) > MOST_STATES:
+            raise DataError(
+                f"{raw.name}: column '{known.label}' is no label",
+                expected=f"at most {MOST_STATES} words or codes",
+                found=f"{len(labels):,} values",
+                do="Make states of its numbers first, or name another --label COLUMN.",
+            )
     context = _choices(guesses, frame, found, length) if shape == "wide" else said
     signals = kept(signals, far if long is None else {c: far[n] for c, n in columns.items() if n in far},
                     columns if long is None else {n: n for n in signals}, known)  # fmt: skip
@@ -270,7 +278,9 @@ def _time(raw: Raw, frame: pd.DataFrame, known: Known) -> TimeFound:
 
 
 def _told(frame: pd.DataFrame, guess: Guess, known: Known) -> Guess:
-    """A column that is told to be a signal as one."""
+    """A column that is told to be a signal, or the label, as such."""
+    if guess.column == known.label:
+        return Guess(guess.column, "label", "as told", 1.0)
     names = {column: name for name, column in known.columns.items()}
     if guess.column in names and guess.role in ("label", "counter", "sparse", "constant"):
         return as_signal(frame, guess, "as told, values ")

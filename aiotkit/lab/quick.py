@@ -23,6 +23,7 @@ from aiotkit.lab.instants import Clock
 from aiotkit.lab.layout import Options
 from aiotkit.lab.outcome_reports import Imported, read_outcomes
 from aiotkit.lab.outcome_told import Told
+from aiotkit.lab.proposal import Known
 from aiotkit.lab.propose import propose
 from aiotkit.lab.recipe import recipe
 from aiotkit.lab.start import draft_from, two_costs
@@ -71,6 +72,7 @@ def decision_from(
     *,
     cost_act: float,
     cost_miss: float,
+    label: str | None = None,
     path: Path | None = None,
     **answers: object,
 ) -> Decision:
@@ -81,6 +83,7 @@ def decision_from(
         name: id of the decision.
         cost_act: what acting costs, in vain or not.
         cost_miss: what it costs not to act when one should have.
+        label: column that says how it was, if its name does not: its words are the states.
         path: write the decision file there too.
         answers: fields of ``template.Draft``, such as ``states``, ``actions``, ``horizon_s``, ``length_s``.
 
@@ -90,7 +93,8 @@ def decision_from(
     """
     if isinstance(data, Mapping):
         data = pd.concat(data, names=["subject"]).reset_index(level="subject").reset_index(drop=True)
-    text = write_draft(two_costs(draft_from(propose(data), name, **answers), cost_act, cost_miss))
+    draft = draft_from(propose(data, Known(label=label)), name, **answers)
+    text = write_draft(two_costs(draft, cost_act, cost_miss))
     if path is not None:
         path.write_text(text, encoding="utf-8")
     return read_decision_text(text, name)

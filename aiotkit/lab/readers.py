@@ -26,6 +26,7 @@ from aiotkit.lab.csv_text import (
     refuse_many,
 )
 from aiotkit.lab.files import told_by_folders
+from aiotkit.lab.levels import flat
 from aiotkit.lab.units import EVERYDAY, unit_problem
 from aiotkit.lab.windows import spread
 
@@ -194,6 +195,8 @@ def _as_utf8(path: Path, data: bytes, encoding: str | None) -> tuple[bytes, tupl
 def _from_frame(frame: pd.DataFrame) -> Raw:
     refuse_many("frame", len(frame.columns))
     taken = spread(frame, FRAME).copy(deep=False)
+    if taken.columns.nlevels > 1:
+        taken.columns = pd.Index(flat([*taken.columns]))
     if not isinstance(taken.index, pd.RangeIndex) or taken.index.name is not None:
         taken = taken.reset_index()
     taken.columns = pd.Index([str(c) for c in taken.columns])

@@ -13,7 +13,7 @@ from aiotkit.lab.guess import coded, identifier
 from aiotkit.lab.long import kind_of
 from aiotkit.lab.proposal import Proposal, coded_values
 from aiotkit.lab.template import Draft
-from aiotkit.lab.uneventful import is_uneventful
+from aiotkit.lab.uneventful import is_uneventful, state_name, states_of
 
 #: made-up costs, said to be so: of acting in vain, and of missing what one would have acted upon
 COST_ACT, COST_MISS = 100.0, 1000.0
@@ -52,24 +52,9 @@ def draft_from(proposal: Proposal, name: str, **answers: Any) -> Draft:
     return Draft(name, **found)
 
 
-def states_of(labels: Sequence[str]) -> tuple[str, ...] | None:
-    """States out of the words of a label column, the uneventful first; None where they are numbers.
-
-    One that is called so is uneventful; where none or several are, the most frequent, which comes first.
-
-    >>> states_of(("leak", "normal")), states_of(("inner", "ball")), states_of(("0", "1"))
-    (('normal', 'leak'), ('inner', 'ball'), None)
-    """
-    calm = [w for w in labels if is_uneventful(w)]
-    labels = [*calm, *(w for w in labels if w not in calm)] if len(calm) == 1 else list(labels)
-    named = [w for w in labels if re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,62}", w)]
-    telling = len(named) == len(labels) and not {w.lower() for w in labels} <= {"true", "false", "yes", "no"}
-    return tuple(labels) if telling and 2 <= len(labels) <= 20 else None
-
-
 def taken_for_uneventful(labels: Sequence[str], states: Sequence[str]) -> str | None:
     """A doubt where the words of a label column do not tell which state is the uneventful one; else None."""
-    if not set(states) <= set(labels) or sum(map(is_uneventful, labels)) == 1:
+    if not set(states) <= set(map(state_name, labels)) or sum(map(is_uneventful, labels)) == 1:
         return None
     first = f"'{states[0]}' is taken, the most frequent; say --states, it first"
     return f"which state is the uneventful one: {first}"

@@ -9,7 +9,9 @@ from dataclasses import replace
 import pandas as pd
 
 from aiotkit.core.errors import DataError
+from aiotkit.lab.guess import unit_of
 from aiotkit.lab.layout import NAME_NAMES, VALUE_NAMES, called, folded
+from aiotkit.lab.levels import BETWEEN
 from aiotkit.lab.long import is_id
 from aiotkit.lab.readers import Raw
 
@@ -31,6 +33,7 @@ def apart(names: Sequence[str]) -> dict[str, tuple[str, str]]:
     """Machine and signal of each name that holds both; empty where names hold no machines.
 
     Machines are numbered alike (``P1`` and ``P2``, ``meter_A`` and ``meter_B``), and have the same signals.
+    Of a header's two lines either may hold the machines.
 
     >>> apart(["time", "p1_temp", "p1_oil_temp", "p2_temp", "p2_oil_temp"])["p2_oil_temp"]
     ('p2', 'oil_temp')
@@ -38,21 +41,32 @@ def apart(names: Sequence[str]) -> dict[str, tuple[str, str]]:
     {}
     """
     best: dict[str, tuple[str, str]] = {}
-    for sign in _SIGNS:
+    for found in (_levels(names), _levels(names, turned=True)):
+        best = max(best, _numbered(found), key=len)
+    for sign in () if best else _SIGNS:
         for first in (True, False):
-            found = _at(names, sign, first=first)
-            if len(found) > len(best):
-                best = found
+            best = max(best, _numbered(_at(names, sign, first=first)), key=len)
     return best
 
 
+def _levels(names: Sequence[str], *, turned: bool = False) -> dict[str, tuple[str, str]]:
+    """Both levels of names that have two; ``turned``: the machine is the second."""
+    pairs = {name: name.split(BETWEEN) for name in names if name.count(BETWEEN) == 1}
+    return {n: (right, left) if turned else (left, right) for n, (left, right) in pairs.items()}
+
+
 def _at(names: Sequence[str], sign: str, *, first: bool) -> dict[str, tuple[str, str]]:
-    """Names taken apart at the first or the last of a sign, where what comes out are machines."""
+    """Names taken apart at the first or the last of a sign."""
     found: dict[str, tuple[str, str]] = {}
     for name in names:
         left, _, right = name.partition(sign) if first else name.rpartition(sign)
         if left and right and not right.isdigit():
             found[name] = (left, right)
+    return found
+
+
+def _numbered(found: dict[str, tuple[str, str]]) -> dict[str, tuple[str, str]]:
+    """Those of one numbered kind, where most of its machines have most of the signals; otherwise nothing."""
     kinds: dict[str, set[str]] = {}
     for machine, _ in found.values():
         kinds.setdefault(_kind(machine), set()).add(machine)
@@ -84,9 +98,9 @@ def by_machine(raw: Raw, *, name_column: str | None = None, value_column: str | 
     if SUBJECT in raw.frame.columns:
         raise DataError(f"{raw.name}: a column is called '{SUBJECT}' already", do="Give --subject-column.")
     tags = _tags(raw, name_column, value_column)
-    names = list(map(str, raw.frame[tags].dropna().unique() if tags else raw.frame.columns))
-    found = apart(names)
+    found = machines_told(raw, name_column, value_column)
     if not found:
+        names = list(map(str, raw.frame[tags].dropna().unique() if tags else raw.frame.columns))
         raise DataError(
             f"{raw.name}: no names that hold machine and signal",
             expected="names such as PUMP01.TEMP and PUMP02.TEMP",
@@ -96,11 +110,27 @@ def by_machine(raw: Raw, *, name_column: str | None = None, value_column: str | 
     machines = sorted({machine for machine, _ in found.values()})
     note = f"machines in names: {', '.join(machines[:12])}"
     if tags is None:
-        return replace(raw, frame=_stacked(raw.frame, found, machines), notes=(*raw.notes, note))
+        units = {c: u for c, u in raw.units.items() if c not in found} | _units(raw, found)
+        return replace(raw, frame=_stacked(raw.frame, found, machines), notes=(*raw.notes, note), units=units)
     said = raw.frame[tags].astype(object)
     who = said.map(lambda n: found[n][0] if n in found else None)
     what = said.map(lambda n: found[n][1] if n in found else n)
     return replace(raw, frame=raw.frame.assign(**{tags: what, SUBJECT: who}), notes=(*raw.notes, note))
+
+
+def machines_told(
+    raw: Raw, name_column: str | None = None, value_column: str | None = None
+) -> Mapping[str, tuple[str, str]]:
+    """Machine and signal by name, where somebody says that names hold them: also machines without numbers."""
+    tags = _tags(raw, name_column, value_column)
+    names = list(map(str, raw.frame[tags].dropna().unique() if tags else raw.frame.columns))
+    found = apart(names)
+    if found:
+        return found
+    both, turned = _levels(names), _levels(names, turned=True)
+    return max(
+        both, turned, key=lambda pairs: sum(unit_of(signal, 0, 1)[1] >= 0.5 for _, signal in pairs.values())
+    )
 
 
 def machines_in(raw: Raw) -> Mapping[str, tuple[str, str]]:
@@ -119,6 +149,19 @@ def _tags(raw: Raw, name_column: str | None, value_column: str | None) -> str | 
         return name_column
     names, values = (called(raw.frame.columns, n) for n in (NAME_NAMES, VALUE_NAMES))
     return names[0] if len(names) == 1 and (values or value_column) else None
+
+
+def _units(raw: Raw, found: Mapping[str, tuple[str, str]]) -> dict[str, str]:
+    """The unit of each signal, the same for all machines that say one."""
+    units: dict[str, str] = {}
+    for column, unit in raw.units.items():
+        machine, signal = found.get(column, ("", ""))
+        if machine and units.setdefault(signal, unit) != unit:
+            raise DataError(
+                f"{raw.name}: '{signal}' of {machine}", expected=f"{units[signal]}, as of the others",
+                found=unit, do="Give each machine a file of its own.",
+            )  # fmt: skip
+    return units
 
 
 def _stacked(

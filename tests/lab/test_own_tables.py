@@ -290,3 +290,154 @@ def test_machines_are_known_however_they_are_written(run: Any) -> None:
     assert "2 rows, 1 accepted, 1 rejected" in said
     assert "'PRESS 01' for 'press-1'" in said
     assert "unknown subject 'Press_2'" in said
+
+
+def conveyors(words: list[str]) -> Any:
+    """Hours of two conveyors whose last column tells, in words of some language, how each was."""
+    told = np.where(np.arange(ROWS) % 100 > 90, words[1], words[0])
+    one = {"Zeit": AT.strftime("%Y-%m-%d %H:%M"), "Druck": RNG.normal(60, 1, ROWS), "Zustand": told}
+    return pd.concat(pd.DataFrame(one).assign(machine=name) for name in ("a", "b"))
+
+
+@pytest.mark.parametrize(
+    ("words", "states"),
+    [
+        (["läuft", "Störung"], ["lauft", "Storung"]),
+        (["No fault", "Outer race"], ["No_fault", "Outer_race"]),
+        (["IO", "N.I.O."], ["IO", "N_I_O"]),
+    ],
+)
+def test_words_of_a_label_that_no_state_can_be_called_are_states_all_the_same(
+    run: Any, words: list[str], states: list[str]
+) -> None:
+    conveyors(words).to_csv("belts.csv", index=False)
+    code, said = run("init", "belt", "--from", "belts.csv", "--yes", "--zone", "UTC", "--json")
+    assert code == 0, said
+    assert list(yaml.safe_load(Path("belt.yaml").read_text())["states"]) == states
+    commands = [c.split() for c in json.loads(said)["commands"]]
+    for command in (c[1:] for c in commands if c[1] in ("ingest", "outcomes")):
+        code, said = run(*command)
+        assert code == 0, said
+    assert "0 rejected" in said
+    assert f"'{words[1]}' for '{states[1]}'" in said
+
+
+def test_words_without_latin_letters_are_left_to_the_user_to_map(run: Any) -> None:
+    conveyors(["正常", "故障"]).to_csv("belts.csv", index=False)
+    code, said = run("init", "belt", "--from", "belts.csv", "--yes", "--zone", "UTC")
+    assert code == 0, said
+    assert "--map 正常=…" in said.replace("'", "")
+    assert "(… stands for what only you know)" in said
+
+
+def test_yes_and_no_in_other_languages_are_read(run: Any) -> None:
+    table = conveyors(["nein", "ja"]).rename(columns={"Zustand": "Ausfall"})
+    table.to_csv("belts.csv", index=False)
+    code, said = run("init", "belt", "--from", "belts.csv", "--yes", "--zone", "UTC", "--json")
+    assert code == 0, said
+    assert "--map" not in said
+    for command in (
+        c.split()[1:] for c in json.loads(said)["commands"] if c.split()[1] in ("ingest", "outcomes")
+    ):
+        code, said = run(*command)
+        assert code == 0, said
+    assert "0 rejected" in said
+
+
+def test_a_label_column_that_is_not_called_so_is_told(run: Any) -> None:
+    table = conveyors(["a", "b"]).rename(columns={"Zustand": "y"})
+    table["many"] = np.arange(len(table))
+    table.to_csv("belts.csv", index=False)
+    init = ("init", "belt", "--from", "belts.csv", "--yes", "--zone", "UTC", "--label")
+    code, said = run(*init, "y")
+    assert code == 0, said
+    assert "outcomes import belts.csv --label y" in said
+    assert list(yaml.safe_load(Path("belt.yaml").read_text())["states"]) == ["a", "b"]
+    for column, words in (("z", "column 'z' (labels) is missing"), ("many", "at most 20 words or codes")):
+        code, said = run(*init, column, "--force")
+        assert code != 0
+        assert words in said
+
+
+def two_pumps() -> Any:
+    """Hours of two pumps side by side, columns of two levels."""
+    parts = {
+        m: pd.DataFrame({"temp": RNG.normal(60, 1, ROWS), "vib": RNG.normal(2, 0.1, ROWS)})
+        for m in ("p1", "p2")
+    }
+    return pd.concat(parts, axis=1).set_index(pd.Index(AT, name="time"))
+
+
+def header_and_rows(table: Any) -> tuple[str, str]:
+    """Of a frame with two levels: groups with cells merged, as sheets have them, and names; and the rows."""
+    groups = ["" if i % 2 else machine for i, (machine, _) in enumerate(table.columns)]
+    names = ["time", *(name for _, name in table.columns)]
+    return ",".join(["", *groups]) + "\n" + ",".join(names) + "\n", table.reset_index().to_csv(
+        header=False, index=False
+    )
+
+
+def as_pivoted(table: Any) -> None:
+    table.swaplevel(axis=1).sort_index(axis=1).rename_axis(columns=["signal", "machine"]).to_csv("pumps.csv")
+
+
+def as_parquet(table: Any) -> None:
+    table.to_parquet("pumps.csv")
+
+
+def as_sheet(table: Any) -> None:
+    Path("pumps.csv").write_text("".join(header_and_rows(table)))
+
+
+def as_sheet_with_units(table: Any) -> None:
+    head, rows = header_and_rows(table)
+    Path("pumps.csv").write_text(f"{head},°C,mm/s,°C,mm/s\n{rows}")
+
+
+def as_sheet_with_titles(table: Any) -> None:
+    head, rows = header_and_rows(table)
+    Path("pumps.csv").write_text(f"Report of hall 3,,,,\nExported,2026-04-01,,,\n,,,,\n{head}{rows}")
+
+
+@pytest.mark.parametrize("how", [as_pivoted, as_parquet, as_sheet, as_sheet_with_units, as_sheet_with_titles])
+def test_a_header_of_two_levels_is_read(run: Any, how: Any) -> None:
+    how(two_pumps())
+    found = proposed(run, "pumps.csv")
+    assert set(drafted(found)["signals"]) == {"temp", "vib"}
+    assert "--subject-from names" in found["command"]
+    units = [c for c in found["columns"] if "header says so" in c["why"]]
+    assert len(units) == (2 if how is as_sheet_with_units else 0)
+    read = ingested(run, "pumps.csv", "--subject-from", "names")
+    assert (read["rows_kept"], read["rows_quarantined"], read["subjects"]) == (4 * ROWS, 0, 2)
+
+
+def test_groups_without_numbers_are_parts_unless_told_otherwise(run: Any) -> None:
+    head, rows = header_and_rows(two_pumps().rename(columns={"p1": "motor", "p2": "gear"}))
+    Path("mill.csv").write_text(head + rows)
+    assert set(drafted(proposed(run, "mill.csv"))["signals"]) == {
+        "motor_temp",
+        "motor_vib",
+        "gear_temp",
+        "gear_vib",
+    }
+    assert set(drafted(proposed(run, "mill.csv", "--subject-from", "names"))["signals"]) == {"temp", "vib"}
+
+
+def test_units_below_names_that_hold_machines_are_those_of_the_signals(run: Any) -> None:
+    rows = two_pumps().reset_index().to_csv(header=False, index=False)
+    head = "time,p1.temp,p1.vib,p2.temp,p2.vib\n"
+    Path("pumps.csv").write_text(f"{head},°C,mm/s,°C,mm/s\n{rows}")
+    assert {n: s["unit"] for n, s in drafted(proposed(run, "pumps.csv"))["signals"].items()} == {
+        "temp": "Cel",
+        "vib": "mm/s",
+    }
+    Path("pumps.csv").write_text(f"{head},°C,mm/s,°F,mm/s\n{rows}")
+    code, said = run("ingest", "pumps.csv", "--propose")
+    assert code != 0
+    assert "'temp' of p2" in said
+
+
+def test_a_header_with_a_gap_below_no_title_stays_the_header(run: Any) -> None:
+    rows = "".join(f"{t:%Y-%m-%d %H:%M},{20 + i % 7},{i % 5}\n" for i, t in enumerate(AT))
+    Path("gap.csv").write_text("time,heat,\n" + rows)
+    assert set(roles(proposed(run, "gap.csv"))) == {"time", "heat", "column_3"}
