@@ -9,11 +9,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from aiotkit.release.evidence import Evidence
     from aiotkit.release.pipeline import Outcome
 
 #: exit codes beside 0 to 3: the gates refused the candidate; another run is at work
 REFUSED, BUSY = 4, 5
 DEFAULT_WORK = Path("work")
+#: gates whose words say what a candidate costs
+_IN_MONEY = ("beats_rule", "beats_constant")
+#: why rows have no label to learn from
+_NO_LABEL = (
+    ("pending", "too young to have an outcome"),
+    ("censored", "acted upon"),
+    ("unlabelled", "without a report"),
+    ("unassigned", "not watched"),
+)
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Run a pipeline: retrain, or release what was approved."
@@ -126,6 +136,8 @@ def _data(found: Outcome) -> dict[str, object]:
         "bundle": made.bundle,
         "evidence": made.evidence,
         "release_counter": made.release_counter,
+        "family": found.evidence.family,
+        "labels": dict(found.evidence.labels),
         "gates": [{"gate": g.name, "passed": g.passed, "words": g.words} for g in found.evidence.gates],
         "passed": found.evidence.passed,
         "notes": list(found.notes),
@@ -139,6 +151,8 @@ def _words(found: Outcome) -> str:
         return "nothing is due: the decision's trigger asks for no retraining"
     new = "registered" if found.status == "registered" else "nothing had changed"
     lines = [f"{made.decision_id} version {made.number}: {new}; bundle {made.bundle}"]
+    lines += [f"  {_learned(evidence)}"]
+    lines += [f"  {g.name}: {g.words}" for g in evidence.gates if g.name in _IN_MONEY and g.passed]
     lines += [f"  note: {note}" for note in found.notes]
     lines += [f"  refused by {g.name}: {g.words}" for g in evidence.refused]
     lines += [f"report: {found.report}"]
@@ -148,6 +162,13 @@ def _words(found: Outcome) -> str:
             f"next: aiotkit approve {made.decision_id} --version {made.number} --key KEY.pem",
         ]
     return "\n".join(lines)
+
+
+def _learned(evidence: Evidence) -> str:
+    """Which head was learned from how many rows, and what became of the others."""
+    rows = f"{int(evidence.figures.get('rows') or 0):,} of {sum(evidence.labels.values()):,} rows"
+    left = ", ".join(f"{n:,} {words}" for status, words in _NO_LABEL if (n := evidence.labels.get(status, 0)))
+    return f"{evidence.family}, {evidence.variant}: learned from {rows}" + (f"; {left}" if left else "")
 
 
 @app.command(help=_RELEASE)

@@ -99,6 +99,8 @@ def test_again_without_news_does_nothing(plant: tuple[Path, dict[str, Any]]) -> 
     assert {s["status"] for s in again["stages"]} == {"unchanged"}
     code, out, err = aiotkit(folder, *RETRAIN, "--if-triggered")
     assert (code, "nothing had changed" in out, "error" in err) == (0, True, False)
+    assert f"{again['family']}, float32: learned from {again['labels']['mature']:,} of " in out
+    assert "beats_rule: cheaper than the rule: " in out
 
 
 def test_gates_that_refuse_have_an_exit_code_of_their_own(
