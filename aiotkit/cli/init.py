@@ -85,10 +85,12 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document; asks nothing.")] = False,
 ) -> None:
     """Write a decision file to start from."""
+    from dataclasses import replace
+
     from aiotkit.core.errors import DecisionFileError
     from aiotkit.lab.instants import check_zone
     from aiotkit.lab.proposal import Known
-    from aiotkit.lab.start import check_costs
+    from aiotkit.lab.start import check_costs, elsewhere
 
     path = out or Path(f"{name}.yaml")
     if path.exists() and not force:
@@ -105,6 +107,8 @@ def command(
         unit_column=unit_column, decimal=decimal, label=label,
     )  # fmt: skip
     proposal = _look(data, known)
+    if proposal is not None and elsewhere(proposal, _list(states)):
+        proposal = replace(proposal, labels=())
     signals = dict(_signal(text) for text in signal or ())
     start = _draft(name, proposal, signals, {})
     if not yes and not as_json and sys.stdin.isatty():

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -62,7 +64,8 @@ def import_(
     subject: Annotated[str | None, typer.Option(help="The one subject of all rows.")] = None,
     subject_column: Annotated[str | None, typer.Option(help="Column that names the subject.")] = None,
     subject_from: Annotated[
-        Literal["filename", "folder"] | None, typer.Option(help="What of a file's place names the subject.")
+        Literal["filename", "folder", "names"] | None,
+        typer.Option(help="What names the subject: the file, its folder, or columns."),
     ] = None,
     time: Annotated[str | None, typer.Option(help="Column of times (windows: of starts).")] = None,
     end: Annotated[str | None, typer.Option(help="Windows: column of ends.")] = None,
@@ -118,7 +121,7 @@ def import_(
 class _Saying:
     """How files name subjects, where what became of rows is told, and what becomes of earlier readings."""
 
-    subject_from: Literal["filename", "folder"] | None
+    subject_from: Literal["filename", "folder", "names"] | None
     rejected: Path | None
     as_json: bool
     replacing: bool
@@ -133,9 +136,11 @@ def _bring(lake: str, given: list[str], decision: Decision, told: Told, saying: 
     from aiotkit.cli.output import say
     from aiotkit.core.errors import EmptyFileError
     from aiotkit.lab.files import all_empty, check_told_apart, expand, subject_of
+    from aiotkit.lab.outcome_files import read_told
     from aiotkit.lab.outcome_reports import ALREADY
     from aiotkit.lab.outcomes import import_outcomes
-    from aiotkit.lab.readers import HEADER_AGAIN
+    from aiotkit.lab.readers import HEADER_AGAIN, Raw
+    from aiotkit.lab.tags import SUBJECT, by_machine
     from aiotkit.lake.lake import Lake
 
     place, said, lines, bad, refused = Lake.open(lake), [], [], [], 0
@@ -144,12 +149,15 @@ def _bring(lake: str, given: list[str], decision: Decision, told: Told, saying: 
         check_told_apart(files, saying.subject_from)
     for path in files:
         mine = told
-        if saying.subject_from is not None:
+        source: Path | Raw = path
+        if saying.subject_from == "names":
+            mine, source = replace(told, subject_column=SUBJECT), by_machine(read_told(path, told))
+        elif saying.subject_from is not None:
             whose = subject_of(path, saying.subject_from)
             mine = replace(told, subject=whose, whose=whose)
         try:
             found = import_outcomes(
-                place, path, decision, imported_us=time.time_ns() // 1000, told=mine,
+                place, source, decision, imported_us=time.time_ns() // 1000, told=mine,
                 replacing=saying.replacing,
             )  # fmt: skip
         except EmptyFileError:
@@ -176,6 +184,7 @@ def _bring(lake: str, given: list[str], decision: Decision, told: Told, saying: 
         )  # fmt: skip
     if not said:
         raise all_empty(files)
+    lines += [_of_all(said)] if len(said) > 1 else []
     if saying.rejected is not None:
         rows = pd.concat(bad) if len(bad) > 1 else bad[0].drop(columns="file")
         rows.to_csv(saying.rejected, index=False)
@@ -183,6 +192,16 @@ def _bring(lake: str, given: list[str], decision: Decision, told: Told, saying: 
     say(said[0] if len(said) == 1 else {"files": said}, "\n".join(lines), saying.as_json)
     if refused:
         raise typer.Exit(1)
+
+
+def _of_all(said: Sequence[Mapping[str, Any]]) -> str:
+    """What became of several files together."""
+    states: Counter[str] = Counter()
+    for one in said:
+        states.update(one["states"])
+    rows, taken = (sum(one[key] for one in said) for key in ("rows_in", "accepted"))
+    counts = ", ".join(f"{n:,} of '{state}'" for state, n in states.items())
+    return f"{len(said):,} files: {rows:,} rows, {taken:,} accepted" + (f": {counts}" if counts else "")
 
 
 @app.command(help=_STATUS)
@@ -194,7 +213,6 @@ def status(
     as_json: JsonOption = False,
 ) -> None:
     """Say which decisions have a label."""
-    from collections import Counter
     from datetime import UTC, datetime
 
     from aiotkit.cli.output import say

@@ -24,10 +24,10 @@ from aiotkit.core.errors import DataError
 from aiotkit.core.history import history_values, update_history
 from aiotkit.lab.bring import ingest_files
 from aiotkit.lab.cut import Array, Cutter, context_at, rows_a_batch
-from aiotkit.lab.examples import OWN_WORDS, ROWS, Examples, context_columns, history_columns
+from aiotkit.lab.examples import LABELS_FROM, OWN_WORDS, ROWS, Examples, context_columns, history_columns
 from aiotkit.lab.front import Front, compute_features
 from aiotkit.lab.ingest import Ingested, ingest
-from aiotkit.lab.labels import label
+from aiotkit.lab.labels import columns_read, label
 from aiotkit.lab.layout import Options
 from aiotkit.lab.outcome_reports import OUTCOMES, Imported, read_outcomes
 from aiotkit.lab.outcomes import reports_of
@@ -407,5 +407,6 @@ def _finished(
         )
     kept = part.take(chosen)
     about = dict(sources) | {"decision": decision.digest, "as_of_us": str(as_of_us)}
+    about |= {LABELS_FROM: "\n".join(read)} if (read := columns_read(reports, decision)) else {}
     rows = whole.loc[chosen, list(ROWS)].reset_index(drop=True)
     return Examples(rows, columns_of(decision, front.names), kept.x, kept.windows, about)

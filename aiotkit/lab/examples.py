@@ -27,6 +27,8 @@ FORMAT = 1
 ROWS = ("subject", "at_us", "state", "status", "confidence", "in_force", "verify_hit", "verify_p", "key")
 #: name among ``sources`` of the digest of the file that defines words of one's own, where columns need it
 OWN_WORDS = "own words"
+#: name among ``sources`` of the columns that labels were read from, a line each, where they were
+LABELS_FROM = "label columns"
 #: statuses whose state may be learned from
 BELIEVED = ("mature", "verified")
 

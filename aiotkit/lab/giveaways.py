@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from aiotkit.lab.examples import Examples
+from aiotkit.lab.examples import LABELS_FROM, Examples
+from aiotkit.lab.layout import folded
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -236,3 +238,33 @@ def _dated(x: NDArray[np.float32], when: Floats) -> bool:
         return False
     a, b = rankdata(x[known]), when[known]
     return bool(abs(np.corrcoef(a, b)[0, 1]) > 0.98)
+
+
+def label_columns(examples: Examples) -> list[str]:
+    """Columns of something that the labels were read from (``AHU1.Condition``, of machine AHU1, too)."""
+    read = examples.sources.get(LABELS_FROM, "").split("\n")
+    names = {folded(name) for label in read for name in (label, re.split(r"[./:|]", label)[-1])} - {""}
+    return [
+        c for c in examples.columns if folded(c.removeprefix("context.").split(".")[0].split("=")[0]) in names
+    ]
+
+
+def shared_rows(x: NDArray[np.float32], subject: pd.Series) -> float:
+    """Share of rows that occur, value by value, once each under several subjects, above what chance makes.
+
+    Counts come again by chance, within a subject as between two. How often two rows are alike within one says
+    how often that is so between two; what comes again and again within a subject is no copy at all.
+    """
+    known = np.flatnonzero(np.isfinite(x).any(axis=1))  # rows of which nothing is known are all alike
+    rows, whose = pd.DataFrame(np.nan_to_num(x[known], nan=1e30)), subject.iloc[known]
+    by_row = whose.groupby(rows.groupby(list(rows.columns), sort=False).ngroup().to_numpy())
+    subjects, times = by_row.transform("nunique").to_numpy(), by_row.transform("size").to_numpy()
+    each = whose.value_counts().to_numpy(dtype=float)
+    within = float((each * (each - 1)).sum())
+    between = float(each.sum() ** 2 - (each**2).sum())
+    alike, shared = (
+        float(((times == 2) & (subjects == 1)).sum()),
+        float(((subjects > 1) & (times == subjects)).sum()),
+    )
+    chance = alike * between / within if within else 0.0
+    return max(0.0, shared - 2 * chance) / len(x)

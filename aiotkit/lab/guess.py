@@ -158,7 +158,7 @@ def guess_columns(frame: pd.DataFrame, found: Found) -> Iterator[Guess]:
     for g in guesses:
         says = re.search(_VERDICTS, g.column.lower()) is not None
         if others and g.why == _SWITCH and not says:  # as a label it would be lost
-            yield as_signal(frame, g, f"{SWITCHES} values ")
+            yield as_signal(frame, g, f"{SWITCHES} values ", found.units.get(g.column))
         elif not others and g.role == "counter" and not _counts_evenly(frame[g.column]):
             yield as_signal(frame, g, f"{METER} values ", found.units.get(g.column))
         else:
@@ -171,9 +171,11 @@ def as_signal(frame: pd.DataFrame, guess: Guess, why: str, below: str | None = N
     if values is None or values.empty:
         return replace(guess, role="signal", why=why, unit="1", low=0.0, high=1.0)
     low, high = float(values.min()), float(values.max())
-    if values.nunique() <= 2:
-        return Guess(guess.column, "signal", f"{why}{low:g} and {high:g}", 0.5, "1", low, high)
     unit, sure, _ = unit_of(guess.column, low, high, below)
+    if values.nunique() <= 2:
+        said, switch = below or header_unit(guess.column), (low, high) in ((0, 1), (0, 0), (1, 1))
+        least, most = (low, high) if switch else span_of(values.to_numpy(dtype=float))
+        return Guess(guess.column, "signal", f"{why}{low:g} and {high:g}", 0.5, said or "1", least, most)
     least, most = span_of(values.to_numpy(dtype=float))
     return Guess(guess.column, "signal", f"{why}{low:g} to {high:g}", sure, unit, least, most)
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from aiotkit.core.errors import DataError
+from aiotkit.lab.files import stem
 from aiotkit.lab.guessed import Guess
 from aiotkit.lab.instants import Clock, Epoch, Instants, parse_instants
 from aiotkit.lab.layout import BOTH
@@ -150,12 +152,13 @@ def as_time(
     return parse_instants(column, Clock(zone="UTC", time_format=fits[0])), True, fits[0], tuple(fits[1:])
 
 
-def times_of_names(names: Sequence[str]) -> tuple[str, NDArray[np.int64]] | None:
-    """The format in which names of files say instants (µs, read as UTC); None where they do not."""
+def times_of_names(files: Sequence[Path]) -> tuple[str, NDArray[np.int64]] | None:
+    """The format in which names of files say instants (µs, read as UTC), each once in its folder; or None."""
+    names, folders = [stem(p) for p in files], pd.Series([p.parent for p in files])
     text = pd.Series(list(names), dtype=object)
     for time_format in _NAME_FORMATS:
         found = pd.to_datetime(text, format=time_format, errors="coerce")
-        if bool(found.notna().all()) and found.nunique() == len(found):
+        if bool(found.notna().all()) and not pd.DataFrame({"at": found, "of": folders}).duplicated().any():
             return time_format, found.to_numpy(dtype="datetime64[us]").astype(np.int64)
     return None
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from aiotkit.core.decision import Context, Decision, Regular, Signal
 from aiotkit.core.errors import DataError
-from aiotkit.lab.instants import Instants, parse_instants
+from aiotkit.lab.instants import Instants, parse_instants, placed
 from aiotkit.lab.layout import Layout, Options, conversions, folded, settle, subjects, time_column
 from aiotkit.lab.quality import poor, quality_column
 from aiotkit.lab.rates import Rate, judge_rates
@@ -221,13 +221,9 @@ def _instants(raw: Raw, layout: Layout, who: pd.Series, decision: Decision, opti
         return parse_instants(
             time_column(raw, layout.time), options.clock, np.asarray(series, dtype=np.int64)
         )
-    start = parse_instants(pd.Series([options.start], dtype=object), options.clock)
-    if not bool(start.good.all()):
-        raise DataError(f"start '{options.start}'", found=str(start.reason[0]))
+    assert options.start is not None
     every = options.every_s or _step_s(decision, layout, options)
-    at = start.at_us[0] + np.rint((raw.frame.index.to_numpy() - 1) * every * 1e6).astype(np.int64)
-    note = f"row n was placed at {options.start} + (n − 1) × {every:g} s"
-    return Instants(at, np.full(len(at), "", dtype=object), (note,))
+    return placed(options.start, every, raw.frame.index, options.clock, pd.factorize(who)[0].astype(np.int64))
 
 
 def _step_s(decision: Decision, layout: Layout, options: Options) -> float:

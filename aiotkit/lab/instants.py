@@ -6,6 +6,7 @@ unless the caller says how to read it.
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass, field
 from typing import Literal, get_args
@@ -105,8 +106,33 @@ def parse_instants(raw: pd.Series, clock: Clock, series: NDArray[np.int64] | Non
         return _numbers(raw.to_numpy(dtype=float), clock, groups)
     text = raw.astype(object).where(raw.notna(), "").astype(str).str.strip()
     if clock.time_format is None and (clock.epoch is not None or _all_numbers(text)):
+        text = text.str.replace(",", ".", regex=False)  # 45908,5
         return _numbers(pd.to_numeric(text, errors="coerce").to_numpy(dtype=float), clock, groups)
     return _texts(text, clock, groups)
+
+
+def placed(
+    start: str, every_s: float, rows: pd.Index, clock: Clock, series: NDArray[np.int64] | None = None
+) -> Instants:
+    """Instants of rows that carry none: row n is at ``start`` + (n − 1) × ``every_s``.
+
+    ``rows``: numbers, from 1 on. ``series``: whose each row is; where rows of several are not sorted, one
+    series comes after the other, as if they were.
+
+    Raises:
+        DataError: ``start`` cannot be read.
+    """
+    first = parse_instants(pd.Series([start], dtype=object), clock)
+    if not bool(first.good.all()):
+        raise DataError(f"start '{start}'", found=str(first.reason[0]))
+    number, note = rows.to_numpy(dtype=np.int64), f"row n was placed at {start} + (n − 1) × {every_s:g} s"
+    if series is not None and len(series) and np.count_nonzero(np.diff(series)) >= len(np.unique(series)):
+        codes = pd.factorize(series)[0]
+        number = np.empty(len(series), dtype=np.int64)
+        number[np.argsort(codes, kind="stable")] = np.arange(1, len(series) + 1)
+        note += ", one subject after the other: the file's rows are not sorted by subject"
+    at = first.at_us[0] + np.rint((number - 1) * every_s * 1e6).astype(np.int64)
+    return Instants(at, np.full(len(at), "", dtype=object), (note,))
 
 
 def _aware(raw: pd.Series, clock: Clock) -> Instants:
@@ -125,11 +151,15 @@ def _texts(text: pd.Series, clock: Clock, groups: NDArray[np.int64]) -> Instants
     stamps = parsed.to_numpy(dtype="datetime64[us]")
     bad, empty = np.isnat(stamps), (text == "").to_numpy(dtype=bool)
     if len(text) and bool(bad.all()) and not bool(empty.all()):
+        first = str(text[~empty].iloc[0])
+        number = re.fullmatch(r"\d+(?:[.,]\d+)?", first) is not None
         raise DataError(
             "no row holds a time that can be read",
             expected=f"times as {pattern}",
-            found=repr(str(text[~empty].iloc[0])),
-            do="Say how they are written with a time format such as '%d.%m.%Y %H:%M:%S'.",
+            found=repr(first),
+            do="Say what the numbers count: --epoch s, ms, us or ns since 1970, or excel (its days)."
+            if number
+            else "Say how they are written with a time format such as '%d.%m.%Y %H:%M:%S'.",
         )
     reason = np.where(empty, "no time", np.where(bad, "unreadable time", "")).astype(object)
     if clock.time_format is None:

@@ -29,6 +29,7 @@ checks of a healthy fleet teach mostly mistakes.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -40,6 +41,8 @@ from numpy.typing import NDArray
 from aiotkit.core.decision import Decision, OutcomeSource
 
 INSPECTION = "inspection"
+#: how the provenance of a report begins that was read from a column
+_COLUMN = "label column "
 STATUSES = ("pending", "mature", "censored", "verified", "unlabelled", "unassigned")
 KEY = ["device", "journal_id", "seq"]
 LABELS = [*KEY, "subject", "at_us", "state", "status", "confidence", "source", "provenance"]
@@ -255,3 +258,19 @@ class _Rules:
             return False
         i = int(np.searchsorted(acts, at_us, side="right"))
         return i < len(acts) and bool(acts[i] < at_us + self._horizon)
+
+
+def from_column(name: str) -> str:
+    """What a report's provenance says of the column that it was read from.
+
+    >>> from_column("Condition")
+    "label column 'Condition'"
+    """
+    return f"{_COLUMN}'{name}'"
+
+
+def columns_read(reports: pd.DataFrame, decision: Decision) -> list[str]:
+    """The columns that reports of a decision's states were read from, where they were."""
+    said = reports.loc[reports["state"].isin(list(decision.states)), "provenance"].dropna().unique()
+    found = (re.match(rf"{_COLUMN}'(.*?)'(?:;|$)", str(text)) for text in said)
+    return sorted({match[1] for match in found if match})

@@ -178,7 +178,16 @@ def conversions(decision: Decision, options: Options, said: Mapping[str, str]) -
         if name not in units:
             raise DataError(f"unit for '{name}': it holds words, not numbers")
     given = dict(said) | dict(options.units)
-    return {name: conversion(given.get(name, unit), unit) for name, unit in units.items()}
+    return {name: _converted(name, given.get(name, unit), unit) for name, unit in units.items()}
+
+
+def _converted(name: str, source: str, target: str) -> Conversion:
+    try:
+        return conversion(source, target)
+    except DataError as error:
+        raise DataError(
+            f"'{name}': {error.what}", expected=error.expected, found=error.found, do=error.do
+        ) from error
 
 
 def _shape(raw: Raw, decision: Decision, options: Options) -> Shape:
@@ -318,7 +327,7 @@ def _wide_columns(
             hint = did_you_mean(name, raw.frame.columns) or f"Columns: {', '.join(raw.frame.columns[:30])}."
             raise DataError(
                 f"{raw.name}: column '{name}' is missing ({kind} of the decision)",
-                do=f"{hint[0].upper()}{hint[1:]} Map it with columns, or read only some names.",
+                do=f"{hint[0].upper()}{hint[1:]} Map it (--column NAME=COLUMN), or read some (--only NAME).",
             )
     return columns, [f"context without a column: {', '.join(absent)}"] if absent else []
 

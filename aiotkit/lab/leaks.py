@@ -34,7 +34,9 @@ from aiotkit.lab.giveaways import (
     best_alone,
     carriers,
     known_alone,
+    label_columns,
     rank_auc,
+    shared_rows,
     split_scores,
     told_apart,
 )
@@ -274,6 +276,13 @@ class _Bench:
 
     def giveaway(self) -> Finding:
         """Columns that alone tell a state."""
+        answers = label_columns(self.given)
+        if answers:
+            words = (
+                f"{_listed(answers)} is what the label was read from: a model is told the answer. Take it "
+                "out of the decision file"
+            )
+            return Finding("giveaway", "leak", words, {}, tuple(answers))
         alone = {self.given.columns[j]: (j, g) for j, g in self.alone.items() if g.telling}
         disguised = [
             name
@@ -353,12 +362,7 @@ class _Bench:
             return Finding(
                 "duplicates", "fine", "not applicable: one subject, or few columns with many values"
             )
-        few = x[:, varied]
-        known = np.flatnonzero(np.isfinite(few).any(axis=1))  # rows of which nothing is known are all alike
-        rows = pd.DataFrame(np.nan_to_num(few[known], nan=1e30))
-        code = rows.groupby(list(rows.columns), sort=False).ngroup().to_numpy()
-        subjects = self.given.rows["subject"].astype(str).iloc[known].groupby(code).transform("nunique")
-        share = float((subjects.to_numpy() > 1).sum() / len(few))
+        share = shared_rows(x[:, varied], self.given.rows["subject"].astype(str))
         if share < 0.005:
             return Finding("duplicates", "fine", "no row is copied between subjects", {"share": share})
         words = (

@@ -7,6 +7,7 @@ import pandas as pd
 
 from aiotkit.core.decision import Decision, Regular
 from aiotkit.core.errors import OutcomeError
+from aiotkit.lab.labels import from_column
 from aiotkit.lab.layout import folded
 from aiotkit.lab.outcome_rows import labels, read_states, subjects_of, texts, times_of, unknown
 from aiotkit.lab.outcome_told import Told
@@ -34,7 +35,12 @@ def of_column(raw: Raw, decision: Decision, told: Told) -> tuple[pd.DataFrame, l
         covers, why = _covered(good, decision, told)
     rows["at_us"] += np.where(rows["reason"] == "", covers, 0)
     rows["reported_us"] = rows["at_us"]
-    kept = _thinned(rows[rows["state"] != ""], round(decision.outcome.horizon_s * 1e6))
+    dense = min(
+        decision.outcome.horizon_s, decision.window.every_s
+    )  # so that a horizon may be shortened later
+    kept = _thinned(rows[rows["state"] != ""], round(dense * 1e6)).assign(provenance=from_column(found[0]))
+    same = len(rows[rows["state"] != ""]) - len(kept)
+    notes += [f"{same:,} rows say what those beside them say, and are not needed"] if same else []
     notes = [f"label: column '{found[0]}'", *notes, *said, *why, *_ahead(rows, decision)]
     return kept, [*notes, *_read_too(found[0], decision)]
 
@@ -47,7 +53,7 @@ def _ahead(rows: pd.DataFrame, decision: Decision) -> list[str]:
         return []
     return [
         f"outcome.horizon_s is {horizon:g} s: a decision gets the first eventful label within that time; for "
-        f"how it is at the moment set it to window.every_s ({decision.window.every_s:g} s) or less"
+        f"how it is at the moment set it to window.every_s ({decision.window.every_s:g} s), and import again"
     ]
 
 
@@ -91,12 +97,12 @@ def _covered(rows: pd.DataFrame, decision: Decision, told: Told) -> tuple[int, l
     ]
 
 
-def _thinned(rows: pd.DataFrame, horizon_us: int) -> pd.DataFrame:
-    """Of rows in which a state lasts as many as are needed: first, last, and two a horizon."""
+def _thinned(rows: pd.DataFrame, dense_us: int) -> pd.DataFrame:
+    """Of rows in which a state lasts as many as are needed: first, last, and two each ``dense_us``."""
     rows = rows.sort_values(["subject", "at_us", "row"], kind="stable")
     new = (rows["subject"] != rows["subject"].shift()) | (rows["state"] != rows["state"].shift())
-    new |= (rows["at_us"].diff() > horizon_us) | (rows["reason"] != "") | (rows["reason"].shift() != "")
+    new |= (rows["at_us"].diff() > dense_us) | (rows["reason"] != "") | (rows["reason"].shift() != "")
     run = new.cumsum()
-    place = (rows["at_us"] - rows.groupby(run)["at_us"].transform("first")) // max(1, horizon_us // 2)
+    place = (rows["at_us"] - rows.groupby(run)["at_us"].transform("first")) // max(1, dense_us // 2)
     keep = new | new.shift(-1, fill_value=True) | (place != place.shift())
     return rows[keep]

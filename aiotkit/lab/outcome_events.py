@@ -25,6 +25,7 @@ from aiotkit.lab.outcome_rows import (
     plain,
     read_states,
     series_of,
+    subject_names,
     subjects_of,
     texts,
     times_of,
@@ -37,6 +38,16 @@ from aiotkit.lab.uneventful import are_verdicts, is_uneventful
 _MOST = 1_000_000
 
 
+def _without_time_of_day(raw: Raw, told: Told) -> NDArray[np.bool_]:
+    """Which rows hold a date alone."""
+    if told.time is None or told.time not in raw.frame:
+        return np.zeros(len(raw.frame), dtype=bool)
+    if told.clock.time_format is not None:
+        return np.full(len(raw.frame), not re.search("%[HIcXs]", told.clock.time_format))
+    written = pd.Series(texts(raw.frame[told.time])).str.fullmatch(r"\d{4}-\d\d-\d\d")
+    return written.to_numpy(dtype=bool)
+
+
 def of_failures(raw: Raw, decision: Decision, told: Told) -> tuple[pd.DataFrame, list[str]]:
     """A report of each event; and notes."""
     state, said = _kinds(raw, decision, told)
@@ -44,14 +55,11 @@ def of_failures(raw: Raw, decision: Decision, told: Told) -> tuple[pd.DataFrame,
         found = [c for c in raw.frame.columns if str(c).lower() in EVENTS]
         told = replace(told, time=str(found[0])) if len(found) == 1 else told
     at, reason, notes = times_of(raw, decision, told)
-    dates = told.time is not None and bool(
-        len(at)
-        and told.time in raw.frame
-        and pd.Series(texts(raw.frame[told.time])).str.fullmatch(r"\d{4}-\d\d-\d\d|").all()
-    )
-    if dates:
-        notes.append("dates without a time of day count as the end of that day")
-        at = at + np.where(reason == "", 86_400_000_000 - 1, 0)
+    dates = _without_time_of_day(raw, told) & (reason == "")
+    if dates.any():
+        some = "" if dates.all() else f" ({int(dates.sum()):,} of {len(at):,} rows)"
+        notes.append(f"dates without a time of day count as the end of that day{some}")
+        at = at + np.where(dates, 86_400_000_000 - 1, 0)
     rows = pd.DataFrame({"row": raw.frame.index, "subject": subjects_of(raw, decision, told), "state": state})
     never = np.char.find(reason.astype(str), "no time") >= 0
     if never.any():
@@ -108,8 +116,11 @@ def _overlooked(raw: Raw, decision: Decision, told: Told, one: str) -> list[str]
         OutcomeError: one says that some rows are of another state, or that nothing was wrong.
     """
     taken = {told.time, told.subject_column, told.end}
+    whose = subject_names(raw, decision)
     notes = []
     for column in (c for c in map(str, raw.frame.columns) if c not in taken and not is_id(c)):
+        if column.lower() in whose:
+            continue
         values = pd.Series(texts(raw.frame[column]))
         counts = values[~values.str.lower().isin(NOTHING)].value_counts()
         words = [str(w) for w in counts.index]

@@ -53,7 +53,8 @@ def read_form(raw: Raw, decision: Decision, told: Told) -> tuple[Form, Reading]:
     reader: Callable[[Raw, Decision, Told], tuple[pd.DataFrame, list[str]]]
     reader = {"column": of_column, "failures": of_failures, "ends": of_ends, "windows": of_windows}[form]
     rows, notes = reader(raw, decision, told)
-    rows = rows.assign(source=source, kind="report", provenance="", note="")
+    said = rows.get("provenance", "")
+    rows = rows.assign(source=source, kind="report", provenance=said, note="")
     given = raw.frame.iloc[:, :12].astype(object)
     content = pd.Series(
         [", ".join(f"{k}={v}" for k, v in r.items())[:200] for r in given.to_dict("records")],

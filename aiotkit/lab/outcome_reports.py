@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,14 @@ def read_outcomes(
         raw.name,
         accepted,
         rejected.sort_values("row", ignore_index=True),
-        (*raw.notes, *settled, *notes, *renamed, *_outside(accepted, known, decision)),
+        (
+            *raw.notes,
+            *settled,
+            *notes,
+            *renamed,
+            *_outside(accepted, known, decision),
+            *_waiting(accepted, known, decision),
+        ),
         len(raw.frame) + len(raw.malformed),
         raw.digest,
         form,
@@ -113,7 +121,8 @@ def _prepared(reading: Reading, decision: Decision) -> pd.DataFrame:
     rows = reading.rows.copy()
     reliable = {n: s.reliability for n, s in decision.outcome.sources.items()}
     rows["reliability"] = rows["source"].map(reliable).astype(float)
-    rows["content"] = rows["row"].map(reading.content)
+    written = reading.content[~reading.content.index.duplicated()]  # a row of several machines is one row
+    rows["content"] = rows["row"].map(written)
     return rows
 
 
@@ -134,6 +143,26 @@ def _outside(accepted: pd.DataFrame, known: Mapping[str, Span | None], decision:
     if late:
         notes.append(f"{late:,} of {len(at):,} reports are from more than horizon_s after it")
     return tuple(f"{note}: they label nothing. Is the time zone right?" for note in notes)
+
+
+def _waiting(accepted: pd.DataFrame, known: Mapping[str, Span | None], decision: Decision) -> tuple[str, ...]:
+    """Say when the record ends too soon after events for all that was decided before them to be labelled."""
+    ends = [span[1] for span in known.values() if span is not None]
+    events = accepted.loc[accepted["state"] != decision.uneventful, "at_us"].to_numpy(dtype=np.int64)
+    if not ends or not len(events):
+        return ()
+    newest, maturity = (
+        max(*ends, int(accepted["reported_us"].max())),
+        round(decision.outcome.maturity_s * 1e6),
+    )
+    young = int((events > newest - maturity).sum())
+    if not young:
+        return ()
+    until = datetime.fromtimestamp((newest + maturity) / 1e6, UTC).isoformat(timespec="seconds")
+    return (
+        f"{young:,} of {len(events):,} events lie within maturity_s of the record's end: decisions before "
+        f"them are pending. Where the record is complete say 'aiotkit run retrain --as-of {until}'",
+    )
 
 
 def _read(raw: Raw, decision: Decision, told: Told) -> tuple[pd.DataFrame, tuple[str, ...]]:

@@ -10,8 +10,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from aiotkit.core.decision import Decision
-from aiotkit.core.errors import DataError, OutcomeError
-from aiotkit.lab.instants import parse_instants
+from aiotkit.core.errors import OutcomeError
+from aiotkit.lab.instants import parse_instants, placed
 from aiotkit.lab.layout import BOTH, TIME_NAMES, called_so, folded, time_column
 from aiotkit.lab.outcome_told import Told, one_of
 from aiotkit.lab.readers import Raw
@@ -19,8 +19,12 @@ from aiotkit.lab.uneventful import LABELS, NO, YES, is_uneventful, yes_or_no
 
 STARTS = (
     "start", "begin", "from", "start_time", "started_at", "window_start", "valid_from", "onset", "since",
+    "von", "beginn", "debut", "début", "inicio", "inizio",
 )  # fmt: skip
-ENDS = ("end", "stop", "to", "until", "end_time", "ended_at", "window_end", "valid_to")
+ENDS = (
+    "end", "stop", "to", "until", "end_time", "ended_at", "window_end", "valid_to", "bis", "ende", "fin",
+    "fine",
+)  # fmt: skip
 EVENTS = ("failed_at", "failure_time", "failure_date", "failed", "event_time", "broke_at", "when")
 #: words that say that there is no label
 NOTHING = frozenset({"", "nan", "na", "n/a", "null", "none", "-", "<na>", "nat", "?"})
@@ -160,13 +164,9 @@ def times_of(
 ) -> tuple[NDArray[np.int64], NDArray[np.object_], list[str]]:
     """The instant of each row (µs UTC), why it has none ('' = it has), and notes."""
     if told.time is None and told.start is not None:
-        start = parse_instants(pd.Series([told.start], dtype=object), told.clock)
-        if not bool(start.good.all()):
-            raise DataError(f"start '{told.start}'", found=str(start.reason[0]))
         every = told.every_s or decision.window.every_s
-        at = start.at_us[0] + np.rint((raw.frame.index.to_numpy() - 1) * every * 1e6).astype(np.int64)
-        note = f"row n was placed at {told.start} + (n − 1) × {every:g} s"
-        return at, np.full(len(at), "", dtype=object), [note]
+        when = placed(told.start, every, raw.frame.index, told.clock, series_of(raw, decision, told))
+        return when.at_us, when.reason, list(when.notes)
     names = (*TIME_NAMES, *EVENTS)
     both = told.time if told.time is not None and BOTH in told.time else None
     column = both or column_of(raw, told.time, names, "when it was", "--time")

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 def import_outcomes(
     lake: Lake,
-    source: str | Path | pd.DataFrame,
+    source: str | Path | pd.DataFrame | Raw,
     decision: Decision,
     *,
     imported_us: int,

@@ -123,7 +123,7 @@ def pose(examples: Examples, decision: Decision, folds: int, seed: int) -> Probl
     states = list(decision.states)
     said = known.rows["state"].astype(str)
     _check_declared(said, states, decision)
-    _check_several(said[learn], _young(examples))
+    _check_several(said[learn], _young(examples), decision)
     keep, notes = informative(known.x[learn], known.columns)
     names = [known.columns[i] for i in keep]
     known = known.with_columns(names)
@@ -192,13 +192,17 @@ def _young(examples: Examples) -> str:
     )
 
 
-def _check_several(said: pd.Series, young: str) -> None:
+def _check_several(said: pd.Series, young: str, decision: Decision) -> None:
     counts = said.value_counts()
+    quiet = "" if decision.outcome.silence else (
+        f", or set outcome.silence in the decision file ('{decision.uneventful}') where no report means that "
+        "nothing was wrong"
+    )  # fmt: skip
     if len(counts) < 2:
         raise DataError(
             f"all {len(said)} labelled rows have one state, '{counts.index[0]}'",
             expected="at least two states to tell apart",
-            do=f"Collect outcomes of other states{young}; until then keep the written rule, or train "
+            do=f"Collect outcomes of other states{young}{quiet}; until then keep the written rule, or train "
             f"detectors, which need no labels: families {', '.join(DETECTORS)}.",
         )
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from aiotkit.core.errors import DataError, EmptyFileError
-from aiotkit.lab.files import all_empty, expand, named, stem
+from aiotkit.lab.files import all_empty, expand, named
 from aiotkit.lab.first_limit import limit_of
 from aiotkit.lab.guess import (
     METER,
@@ -32,7 +32,7 @@ from aiotkit.lab.layout import BOTH, time_column
 from aiotkit.lab.long import Long, find_long
 from aiotkit.lab.pace import STEADY, Pace, paces, sampling, window_s
 from aiotkit.lab.proposal import Known, Proposal
-from aiotkit.lab.propose_files import check_kind, of_bursts, of_many
+from aiotkit.lab.propose_files import check_kind, of_bursts, of_many, together
 from aiotkit.lab.propose_values import (
     doubts_of_values,
     drafts_of_names,
@@ -71,8 +71,9 @@ def propose(path: str | Path | pd.DataFrame | Sequence[str | Path], known: Known
     given = [path] if isinstance(path, str | Path) else list(path)
     files, raw, empty = _with_rows(expand(given), known.encoding)
     check_kind(files, known.encoding)
+    raw = together(raw, files, known)
     said = " ".join(map(str, given)) if len(given) == 1 else str(files[0])
-    named_at = times_of_names([stem(p) for p in files]) if len(files) > 1 else None
+    named_at = times_of_names(files) if len(files) > 1 else None
     timeless = known.time is None and find_time(raw.frame.head(200)).guess is None
     if named_at is not None and timeless and known.start is None:
         found = of_bursts(_of_table(said, raw, known), raw, named_at, files, known)
@@ -248,7 +249,8 @@ def _cycles(frame: pd.DataFrame, guesses: Sequence[Guess], subject: Guess | None
     groups = pd.Series(0, frame.index) if subject is None else frame[subject.column].astype(str)
     for column in (g.column for g in guesses if g.role == "counter"):
         values = pd.to_numeric(frame[column], errors="coerce")
-        if bool((values.groupby(groups).first() <= 1).all()) and float((values.diff() == 1).mean()) > 0.5:
+        by = values.groupby(groups)
+        if bool((by.first() <= 1).all()) and float((by.diff() == 1).mean()) > 0.5:
             return True
     return False
 

@@ -7,21 +7,27 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from aiotkit.core.errors import DataError, EmptyFileError
-from aiotkit.lab.files import stem
+from aiotkit.lab.files import stem, subject_of
 from aiotkit.lab.first_limit import below_highest
 from aiotkit.lab.guess import as_numbers, span_of
 from aiotkit.lab.guess_subject import ONE
+from aiotkit.lab.guess_time import find_time
+from aiotkit.lab.layout import BOTH
 from aiotkit.lab.pace import Pace
 from aiotkit.lab.proposal import Known, Proposal
+from aiotkit.lab.propose_windows import WHOSE
 from aiotkit.lab.quality import sentinel_of
 from aiotkit.lab.readers import Raw, columns_of, read_rows
 from aiotkit.lab.template import SignalDraft
 
 #: of so many files the columns are compared
 _MOST_LOOKED_AT = 24
+#: files, and rows, that are looked at together
+_MOST_TOGETHER, _MOST_ROWS = 400, 200_000
 
 
 def of_bursts(
@@ -29,7 +35,9 @@ def of_bursts(
 ) -> Proposal:
     """A file a burst: its name says when it began, its rows are samples; ``found`` in the first of them."""
     time_format, at_us = named_at
-    every, n = float(np.median(np.diff(np.sort(at_us)))) / 1e6, len(raw.frame)
+    folders, n = pd.Series([subject_of(p, "folder") for p in files]), len(raw.frame)
+    steps = pd.Series(at_us).sort_values().groupby(folders).diff().dropna()
+    every = float(steps.median()) / 1e6 if len(steps) else 1.0
     length = min(1.0, every)
     rate = float(f"{n / length:.9g}")
     looked = [raw, *_some(files, known)]
@@ -40,10 +48,23 @@ def of_bursts(
     doubts = [d for d in found.doubts if not d.startswith("no column reads")]
     doubts.append(f"the sampling rate: {n:,} rows a file are taken for {length:g} s")
     doubts.append("which time zone the names of files are in: give --zone")
-    flags = ("--start-from", "filename", "--time-format", time_format, "--every-s", f"{length / n:.9g}")
-    shape = ("--shape", "wide") if raw.headless else ()
+    several = folders.nunique() > 1 and found.one("subject") is None and not known.names_subject
+    if several:
+        listed = ", ".join(sorted(folders.unique())[:3])
+        doubts = [d for d in doubts if d != WHOSE]
+        doubts.append(f"whether each folder is one subject, called as the folder is ({listed}, …): taken so")
+    flags: tuple[str, ...] = (
+        "--start-from",
+        "filename",
+        "--time-format",
+        time_format,
+        "--every-s",
+        f"{length / n:.9g}",
+    )
+    flags += ("--shape", "wide") if raw.headless else ()
+    flags += ("--subject-from", "folder") if several else ()
     return replace(
-        found, signals=signals, context={}, doubts=tuple(doubts), flags=(*flags, *shape),
+        found, signals=signals, context={}, doubts=tuple(doubts), flags=flags,
         length_s=length, every_s=every, pace=Pace(length / n, 1.0, float(n)), zone_needed=True,
     )  # fmt: skip
 
@@ -76,6 +97,33 @@ def check_kind(files: Sequence[Path], encoding: str | None) -> None:
         do=f"Give those of one kind, such as {most}; ingest others after it with --only NAME. Lists of "
         "events and failures go to 'aiotkit outcomes import'.",
     )
+
+
+def together(first: Raw, files: Sequence[Path], known: Known) -> Raw:
+    """The first file, with the rows of those behind it where it holds one or two instants alone.
+
+    What follows from steps between rows (times, subjects, what is constant) cannot be seen in one such file.
+    """
+    time = known.time or (
+        found.column if (found := find_time(first.frame.head(200), known.clock).guess) else None
+    )
+    if time is None or first.headless or len(files) < 2:
+        return first
+    columns = [c for c in time.split(BOTH) if c in first.frame.columns]
+    if not columns or len(first.frame[columns].drop_duplicates()) > 2:
+        return first
+    parts, rows = [first.frame], len(first.frame)
+    for path in files[1:_MOST_TOGETHER]:
+        try:
+            more = read_rows(path, encoding=known.encoding).frame
+        except EmptyFileError:
+            continue
+        if list(more.columns) == list(first.frame.columns):
+            parts, rows = [*parts, more], rows + len(more)
+        if rows >= _MOST_ROWS:
+            break
+    whole = pd.concat(parts, ignore_index=True)
+    return replace(first, frame=whole.set_index(pd.RangeIndex(1, len(whole) + 1)))
 
 
 def of_many(found: Proposal, first: Raw, files: Sequence[Path], known: Known) -> Proposal:

@@ -17,7 +17,7 @@ import pandas as pd
 from aiotkit.core.decision import Decision
 from aiotkit.lab.assemble import Source, from_frames, spans_of, take_in, to_telemetry
 from aiotkit.lab.decision_file import read_decision_text
-from aiotkit.lab.examples import Examples
+from aiotkit.lab.examples import BELIEVED, Examples
 from aiotkit.lab.ingest import IngestReport
 from aiotkit.lab.instants import Clock
 from aiotkit.lab.layout import Options
@@ -57,6 +57,8 @@ class Own:
             f"{len(self.examples):,} instants of {self.examples.rows['subject'].nunique():,} subjects"
         )
         lines += [f"  {n:,}  {state}" for state, n in states.items()]
+        others = self.examples.rows["status"][~self.examples.rows["status"].isin(BELIEVED)].value_counts()
+        lines += [f"  {n:,}  without a label: {status}" for status, n in others.items()]
         return "\n".join(lines)
 
     def train(self, *, seed: int, folds: int = 5, families: Sequence[str] | None = None) -> Training:

@@ -10,10 +10,11 @@ from typing import Any
 
 from aiotkit.core.errors import DataError, DecisionFileError
 from aiotkit.lab.guess import coded, identifier
+from aiotkit.lab.layout import folded
 from aiotkit.lab.long import kind_of
 from aiotkit.lab.proposal import Proposal, coded_values
 from aiotkit.lab.template import Draft
-from aiotkit.lab.uneventful import is_uneventful, state_name, states_of
+from aiotkit.lab.uneventful import is_uneventful, state_name, states_of, yes_or_no
 
 #: made-up costs, said to be so: of acting in vain, and of missing what one would have acted upon
 COST_ACT, COST_MISS = 100.0, 1000.0
@@ -37,7 +38,7 @@ def draft_from(proposal: Proposal, name: str, **answers: Any) -> Draft:
     subject = proposal.one("subject")
     if subject is not None:
         found["subject"] = identifier(kind_of(subject.column))
-    if proposal.labels:
+    if proposal.labels and not elsewhere(proposal, answers.get("states")):
         label = proposal.one("label")
         found |= {"horizon_s": proposal.every_s, "silence": "", "states": states_of(proposal.labels)}
         if found["states"] is None:
@@ -50,6 +51,14 @@ def draft_from(proposal: Proposal, name: str, **answers: Any) -> Draft:
     found.setdefault("maturity_s", found["horizon_s"])
     found["maturity_s"] = max(found["maturity_s"], found["horizon_s"])
     return Draft(name, **found)
+
+
+def elsewhere(proposal: Proposal, states: Sequence[str] | None) -> bool:
+    """Whether states are given that no column of labels says: then outcomes come from somewhere else."""
+    label = proposal.one("label")
+    said = [w for v in proposal.labels for w in (v, coded("" if label is None else label.column, v))]
+    apart = states is not None and not set(map(folded, said)) & set(map(folded, states))
+    return apart and not yes_or_no(proposal.labels)
 
 
 def taken_for_uneventful(labels: Sequence[str], states: Sequence[str]) -> str | None:
