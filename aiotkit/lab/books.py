@@ -232,11 +232,11 @@ class Book:
         new = np.flatnonzero((np.diff(codes) != 0) | (np.diff(self.subject) != 0)) + 1
         change = np.append(new, n)[np.searchsorted(new, np.arange(n), side="right")]
         out = np.where(waits, np.minimum(np.minimum(change, self.over), self._cuts.resumes), self.over)
-        if not settled.any():
-            return out
-        acts = np.flatnonzero(~waits & (codes < len(self.decision.actions)))
-        act = np.append(acts, n)[np.searchsorted(acts, np.arange(n))]
-        return np.where(settled, np.minimum(act, self._held), out)
+        if settled.any():
+            acts = np.flatnonzero(~waits & (codes < len(self.decision.actions)))
+            act = np.append(acts, n)[np.searchsorted(acts, np.arange(n))]
+            out = np.where(settled, np.minimum(act, self._held), out)
+        return self._cuts.leaves[out]
 
     def starts(self, codes: Ints) -> Ints:
         """Where the episodes of these actions begin."""
@@ -265,18 +265,20 @@ class Book:
         return begins, price
 
     def _price_cuts(self, codes: Ints, begins: Ints, price: Floats, lasted: Floats) -> None:
-        """Price episodes of waiting in which the record was cut short."""
+        """Price what the record cut short, where a policy still waited, or had acted before any sign."""
         cuts, _ = self._cuts.spans
         where = np.searchsorted(begins, cuts, side="right") - 1
-        mine = self._waits[codes[begins[where]]]
-        cuts, where = cuts[mine], where[mine]
-        if not len(cuts):
+        begin, state = begins[where], self.state[cuts]
+        waits, event = self._waits[codes[begin]], state != self._quiet
+        table, idle = declared_costs(self.decision), int(self._idle[self._quiet])
+        calm = where[waits]
+        price[calm] = table[codes[begins[calm]], self._quiet] * lasted[calm]
+        open_ = event & (waits | ((self.state[begin] == self._quiet) & (idle >= 0)))
+        if not open_.any():
             return
-        table, share = declared_costs(self.decision), self._heeded(codes)
-        code, state = codes[begins[where]], self.state[cuts]
-        calm = table[code, self._quiet] * lasted[where]
+        share, code, state = self._heeded(codes), np.where(waits, codes[begin], idle)[open_], state[open_]
         mixed = share[state] * table.min(axis=0)[state] + (1 - share[state]) * table[code, state]
-        price[where] = np.where(state == self._quiet, calm, calm + mixed)
+        np.add.at(price, where[open_], mixed)
 
     def _prices(self, codes: Ints, at: Ints) -> Floats:
         table, code = declared_costs(self.decision), codes[at]

@@ -2,7 +2,7 @@
 
 From then on nobody knows what a policy that still waited would have seen and done. Until the subject is
 handed back (for a horizon at most) its rows show what was done, and no decision of the policy is taken from
-them. The event is priced by how the policy fared on those whose course is known: of n events of that state
+them; an episode that would end among them ends with them. The event is priced, once, by how the policy fared on those whose course is known: of n events of that state
 that ran on, or that it acted upon itself, it acted upon c, so the share c / (n + 1) of the cheapest action is
 paid, and the rest of what waiting costs.
 """
@@ -69,6 +69,14 @@ class Cuts:
         _, after = self.spans
         n = len(self.subject)
         return np.append(after, n)[np.searchsorted(after, np.arange(n), side="right")]
+
+    @cached_property
+    def leaves(self) -> Ints:
+        """For each row (and the end) itself; where it shows what somebody else did, the first row after."""
+        out = np.arange(len(self.subject) + 1)
+        for cut, after in zip(*self.spans, strict=True):
+            out[cut + 1 : after] = after
+        return out
 
     def heeded(self, acts: Floats, quiet: int, states: int) -> Floats:
         """For each state the share of its events, of those whose course is known, that a policy acts upon.

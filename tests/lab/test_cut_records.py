@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from aiotkit.core.decision import parse_decision
+
 pytestmark = pytest.mark.desk
 pd = pytest.importorskip("pandas")
 
@@ -31,11 +33,11 @@ BROKE = [(48, "ok", "mature"), (24, "broken", "mature"), (48, "ok", "mature")]
 CUT = 48 + 10  # the row at which somebody acted
 
 
-def spent(rows: Any, acts_at: Sequence[int], decision: Any) -> float:
-    """What ``slow`` at some rows, and ``run`` at all others, costs."""
+def spent(rows: Any, acts_at: Sequence[int], decision: Any, word: str = "slow") -> float:
+    """What a word at some rows, and ``run`` at all others, costs."""
     from aiotkit.lab.judge import money_of
 
-    said = ["slow" if i in acts_at else "run" for i in range(len(rows))]
+    said = [word if i in acts_at else "run" for i in range(len(rows))]
     return float(money_of(rows, said, decision)["money"].sum())
 
 
@@ -118,3 +120,31 @@ def test_how_often_a_policy_still_waited_is_counted(guard: Any) -> None:
     for acts_at, waited in ((), 2), ((first + CUT,), 1), ((first + CUT + 1,), 2):
         said = ["slow" if i in acts_at else "run" for i in range(len(rows))]
         assert book.waited(book.codes(said)) == (2, waited)
+
+
+@pytest.mark.parametrize("lead", range(48, 73, 3))
+@pytest.mark.parametrize("span", [1, 5, 20])
+def test_an_event_is_priced_once_wherever_horizons_fall(guard: Any, lead: int, span: int) -> None:
+    """Episodes that end among the rows of what was done end with them, whether they wait or act."""
+    rows = record(
+        (lead, "ok", "mature"), (10, "broken", "mature"), (span, "broken", "censored"), (48, "ok", "mature")
+    )
+    assert spent(rows, [], guard) == BREAKS
+    for acts_at in (lead, lead + 5, lead + 10):
+        assert spent(rows, [acts_at], guard) == ACTS
+
+
+def test_acting_before_any_sign_averts_nothing(guard: Any) -> None:
+    """As where it broke: who acted in vain, more than a horizon ahead, waits when it comes."""
+    for rows in (record(*CAUGHT), record(*BROKE)):
+        assert spent(rows, [20], guard) == spent(rows, [40], guard) == ACTS + BREAKS
+
+
+def test_an_answer_that_all_is_well_averts_nothing(document: dict[str, Any]) -> None:
+    """Asked before any sign, the person says to run on; the event comes, also where it was cut short."""
+    human = {"cost": 5, "delay_s": 600, "reliability": 1.0, "holds_s": 86_400}
+    asked = parse_decision(document | {"human": human})
+    for rows in (record(*CAUGHT), record(*BROKE)):
+        for at in (30, 40, 47):
+            assert spent(rows, [at], asked, "ask") == 5 + BREAKS
+        assert spent(rows, [48], asked, "ask") == 5 + ACTS
