@@ -2,9 +2,10 @@
 
 From then on nobody knows what a policy that still waited would have seen and done. Until the subject is
 handed back (for a horizon at most) its rows show what was done, and no decision of the policy is taken from
-them; an episode that would end among them ends with them. The event is priced, once, by how the policy fared on those whose course is known: of n events of that state
-that ran on, or that it acted upon itself, it acted upon c, so the share c / (n + 1) of the cheapest action is
-paid, and the rest of what waiting costs.
+them; an episode that would end among them ends with them. The event is priced, once, by how the policy
+fared on those whose course is known: of n events of that state that ran on, or that it acted upon itself,
+it acted upon c, so the share c / (n + 1) of the cheapest action is paid, and the rest of what waiting
+costs.
 """
 
 from __future__ import annotations
