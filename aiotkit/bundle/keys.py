@@ -86,6 +86,9 @@ class SigningKey:
             raise StorageError(
                 f"signing key {path}", found=error.strerror or str(error), do="Make one: aiotkit keys new."
             ) from error
+        if b"PRIVATE KEY" not in pem:
+            public = "a public key" if b"PUBLIC KEY" in pem or b'"public"' in pem else "no private key in it"
+            raise SignatureError(f"signing key {path}", expected="an ed25519 private key (PEM)", found=public)
         if mode & 0o007:
             raise SignatureError(f"signing key {path}: other users may read it", do=f"Run: chmod 600 {path}")
         try:

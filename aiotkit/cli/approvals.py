@@ -31,18 +31,24 @@ def command(
     import time
 
     from aiotkit.cli.output import say
-    from aiotkit.release.approve import standing
+    from aiotkit.release.approve import ApprovalError, Standing, standing
     from aiotkit.release.registry import Registry
     from aiotkit.release.release_steps import read_trust
+    from aiotkit.release.seen import check_seen
     from aiotkit.release.store import tracking_uri
 
-    registry = Registry(tracking_uri(store or str(work)))
+    registry = Registry(tracking_uri(store or str(work)), make=False)
     trusted = None if trust is None else read_trust(trust)
     now_us = time.time_ns() // 1000
     rows: list[dict[str, Any]] = []
     for name in registry.decisions() if decision_id is None else [registry.version(decision_id).decision_id]:
         for v in registry.candidates(name):
-            found = standing(v, registry.statements(v), trusted, now_us=now_us)
+            statements = registry.statements(v)
+            found = standing(v, statements, trusted, now_us=now_us)
+            try:
+                check_seen(work, v, statements)
+            except ApprovalError as error:
+                found = Standing(approved=False, words=str(error).rstrip("."))
             rows.append(
                 {
                     "decision": name,

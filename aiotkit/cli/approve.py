@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,7 +27,10 @@ Examples:
 
 IdArgument = Annotated[str, typer.Argument(help="Id of the decision.")]
 VersionOption = Annotated[int | None, typer.Option(min=1, help="Of the candidate (the newest).")]
-KeyOption = Annotated[Path | None, typer.Option(help="Approval key (PEM); without: single user mode.")]
+KeyOption = Annotated[
+    list[Path] | None,
+    typer.Option(help="Approval key (PEM), or several where several must sign; none: single user mode."),
+]
 ByOption = Annotated[str | None, typer.Option(help="Your name (the name you are logged in by).")]
 NoteOption = Annotated[str, typer.Option(help="Why.")]
 
@@ -38,7 +42,7 @@ def command(
     note: NoteOption = "",
     by: ByOption = None,
     until: Annotated[str | None, typer.Option(help="Ends then (ISO 8601 with offset).")] = None,
-    pilot: Annotated[str | None, typer.Option(help="Only for this group of devices.")] = None,
+    pilot: Annotated[str | None, typer.Option(help="For this group of devices alone.")] = None,
     despite_gates: Annotated[
         bool, typer.Option("--despite-gates", help="Although its gates refused it; needs --note.")
     ] = False,
@@ -52,25 +56,35 @@ def command(
 
     conditions = Conditions(expires_us=None if until is None else moment_us(until), pilot=pilot)
     wish = Wish("approved", by or said_by(), note, conditions, despite_gates)
-    state(decision_id, version, wish, key, store or str(work), as_json)
+    state(decision_id, version, wish, key, (work, store or str(work)), as_json)
 
 
 def state(
-    decision_id: str, version: int | None, wish: Wish, key: Path | None, store: str, as_json: bool
+    decision_id: str,
+    version: int | None,
+    wish: Wish,
+    key: list[Path] | None,
+    place: tuple[Path, str],
+    as_json: bool,
 ) -> None:
-    """Make a statement about a candidate and say what it says."""
+    """Make a statement about a candidate and say what it says; ``place``: work folder and store."""
     import time
 
     from aiotkit.bundle.keys import SigningKey
     from aiotkit.cli.output import say
     from aiotkit.release.approve import KeyApprover, SingleUser, decide
     from aiotkit.release.registry import Registry
+    from aiotkit.release.seen import check_seen
     from aiotkit.release.store import tracking_uri
 
-    approver = SingleUser() if key is None else KeyApprover(SigningKey.load(key))
-    registry = Registry(tracking_uri(store))
+    keys = [SigningKey.load(path) for path in key or ()]
+    approver = KeyApprover(keys[0], tuple(keys[1:])) if keys else SingleUser()
+    work, store = place
+    registry = Registry(tracking_uri(store), make=False)
     found = registry.version(decision_id, version)
+    check_seen(work, found, registry.statements(found))
     made = decide(registry, found, wish, approver, at_us=time.time_ns() // 1000)
+    check_seen(work, found, registry.statements(found))
     if not made.authenticated:
         warn_unauthenticated("approval" if made.verdict == "approved" else "rejection")
     data = made.model_dump(mode="json") | {"authenticated": made.authenticated}
@@ -89,7 +103,8 @@ def _after(made: Statement, version: Version) -> list[str]:
             f"aiotkit approvals {version.decision_id} --trust FILE"
         ]
     if made.verdict == "approved":
-        return [*lines, f"next: aiotkit run release {place} --trust … --key … --to …"]
+        group = "" if made.conditions.pilot is None else f" --group {shlex.quote(made.conditions.pilot)}"
+        return [*lines, f"next: aiotkit run release {place}{group} --trust … --key … --to …"]
     lines += [
         f"it is not released from now on, until a newer approval: aiotkit approve {place}"
         + (" --key FILE" if made.authenticated else "")

@@ -29,7 +29,14 @@ def command(
     """Reject a candidate, or take an approval back."""
     from aiotkit.release.approve import Wish
 
-    state(decision_id, version, Wish("rejected", by or said_by(), note), key, store or str(work), as_json)
+    state(
+        decision_id,
+        version,
+        Wish("rejected", by or said_by(), note),
+        key,
+        (work, store or str(work)),
+        as_json,
+    )
 
 
 command.__doc__ = _HELP

@@ -178,6 +178,7 @@ def release(
     key: Annotated[list[Path], typer.Option(help="Release key (PEM); may be given several times.")],
     to: Annotated[Path, typer.Option(help="The release folder.")],
     version: Annotated[int | None, typer.Option(min=1, help="Of the candidate (the newest).")] = None,
+    group: Annotated[str | None, typer.Option(help="The pilot group it is approved for, if for one.")] = None,
     work: WorkOption = DEFAULT_WORK,
     store: StoreOption = None,
     in_process: ProcessOption = False,
@@ -190,10 +191,11 @@ def release(
     from aiotkit.release.releasing import release as run
     from aiotkit.release.store import tracking_uri
 
-    asked = Asked(decision_id, version, tracking_uri(store or str(work)), trust, key, to, work, in_process)
+    where = tracking_uri(store or str(work))
+    asked = Asked(decision_id, version, where, trust, key, to, work, in_process, group)
     with stages(quiet=as_json) as progress:
         found = run(asked, progress)
-    latest = found.index.latest
+    latest = found.index.newest
     assert latest is not None  # it was published just now
     place = to / decision_id / latest.file
     if not found.standing.authenticated:

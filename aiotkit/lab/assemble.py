@@ -132,8 +132,10 @@ def assemble(
         raise DataError(
             f"decision '{decision.id}': the lake holds nothing to learn from",
             expected="decisions of devices, or telemetry",
-            found=f"{versions['decisions']} commits of decisions, {versions['telemetry']} of telemetry",
-            do="Collect a journal, or bring in files with 'aiotkit ingest FILE --decision … --lake …'.",
+            found=f"{versions['decisions']} commits of decisions, {versions['telemetry']} of telemetry, "
+            f"nothing from before {pd.Timestamp(as_of_us, unit='us', tz='UTC').isoformat(timespec='seconds')}",
+            do="Collect a journal, or bring in files with 'aiotkit ingest FILE --decision … --lake …'; or "
+            "say a later --as-of.",
         )
     reports = reports_of(lake, versions["outcomes"])
     sources = {name: f"version {version}" for name, version in versions.items()} | _origin(front, words)

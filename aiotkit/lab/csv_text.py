@@ -71,7 +71,7 @@ def laid_out(path: Path, data: bytes, delimiter: str | None = None) -> TextTable
         notes.append(f"the header has two lines, groups and names: '{joined[-1]}'")
     if _holds_data(rows):
         notes.append("the first line holds values: no header, columns are named c0, c1, …")
-        names = tuple(f"c{i}" for i in range(lines[0].count(found) + 1))
+        names = tuple(f"c{i}" for i in range(len(rows[0])))
         return TextTable(data, found, names, True, notes=tuple(notes))
     return _named(path, data, found, rows, notes)
 
@@ -141,6 +141,8 @@ def _spaced(lines: Sequence[str]) -> bool:
 def _closing(lines: Sequence[str]) -> str:
     """The sign that ends every line and stands nowhere else, where another parts columns; else nothing."""
     there = [line.rstrip() for line in lines if line.strip() and not line.startswith("#")]
+    if not there:
+        return ""
     for sign in _DELIMITERS:
         others = [d for d in _DELIMITERS if d != sign]
         if all(line.endswith(sign) and line.count(sign) == 1 for line in there) and any(
@@ -289,9 +291,11 @@ def not_utf8(path: Path, error: Exception) -> DataError:
 def is_numeric(cell: str) -> bool:
     """Whether a cell is a number with a point.
 
-    >>> is_numeric("1.5e3"), is_numeric("1,5")
-    (True, False)
+    >>> is_numeric("1.5e3"), is_numeric("1,5"), is_numeric("1_1")
+    (True, False, False)
     """
+    if "_" in cell:  # which Python takes for digits grouped
+        return False
     try:
         float(cell)
     except ValueError:

@@ -105,7 +105,7 @@ def own_words(path: Path) -> OwnWords:
     module.__file__ = str(path)
     try:  # these very bytes, no cached ones: their digest says what was run
         exec(compile(source, str(path), "exec"), module.__dict__)
-    except Exception as error:  # whatever a user's file raises is about that file
+    except (Exception, SystemExit) as error:  # whatever a user's file raises is about that file
         raise DataError(f"own words: {path.name} does not run", found=repr(error)) from error
     return OwnWords(path.name, source, _modules(module, path))
 

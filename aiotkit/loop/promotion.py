@@ -187,7 +187,7 @@ class Desk:
             self.place.work,
             in_process=True,
         )
-        latest = release(asked).index.latest
+        latest = release(asked).index.newest
         assert latest is not None  # it was just published
         return self._shelve((self.place.releases / version.decision_id / latest.file).read_bytes())
 

@@ -2,7 +2,8 @@
 
 A statement says who decided what about exactly this bundle and this evidence, when and under which
 conditions. It is signed by an approval key (trust role ``approval``) and names the statement before it, so
-that none can be taken out of the middle. The MLflow tag ``aiot.approval`` shows it; the statement counts.
+that none can be taken out of the middle (``release.chain``; that none was taken from the end only those can
+tell who saw it: ``release.seen``). The MLflow tag ``aiot.approval`` shows it; the statement counts.
 
 Without keys (single user mode) a statement is not signed: it says so, the tag says so, and whoever trusts
 approval keys does not accept it. Who signs is an ``Approver``: a server that countersigns for the person
@@ -27,6 +28,7 @@ from aiotkit.bundle.unsigned import read_unsigned
 from aiotkit.core.canonical import canonical_bytes, digest
 from aiotkit.core.errors import BundleError, DataError, SignatureError
 from aiotkit.core.strict import Line, Strict, Text
+from aiotkit.release.chain import heads, last
 from aiotkit.release.evidence import parse_evidence
 from aiotkit.release.registry import Registry, Version
 
@@ -66,10 +68,16 @@ class Statement(Strict):
     despite_gates: tuple[Line, ...] = ()
     authentication: Line
     previous: Digest | None = None
+    beside: tuple[Digest, ...] = ()
 
     def canonical(self) -> bytes:
         """What is signed."""
-        return canonical_bytes(self.model_dump(mode="json"))
+        return canonical_bytes(self.model_dump(mode="json", exclude=None if self.beside else {"beside"}))
+
+    @property
+    def follows(self) -> tuple[str, ...]:
+        """The statements that were the last ones when it was made: one, or several made at once."""
+        return (*([self.previous] if self.previous is not None else []), *self.beside)
 
     @property
     def authenticated(self) -> bool:
@@ -92,18 +100,20 @@ class Approver(Protocol):
 
 @dataclass(frozen=True)
 class KeyApprover:
-    """The holder of an approval key."""
+    """The holder of an approval key, and others who sign the same statement."""
 
     key: SigningKey
+    others: tuple[SigningKey, ...] = ()
 
     @property
     def authentication(self) -> str:
-        """The key's id."""
-        return f"key {self.key.public.key_id}"
+        """The keys' ids."""
+        ids = [key.public.key_id for key in (self.key, *self.others)]
+        return f"{'keys' if self.others else 'key'} {', '.join(ids)}"
 
     def sign(self, payload: bytes) -> Envelope:
-        """Signed by the key."""
-        return sign(APPROVAL_TYPE, payload, [self.key])
+        """Signed by all of them."""
+        return sign(APPROVAL_TYPE, payload, [self.key, *self.others])
 
 
 @dataclass(frozen=True)
@@ -150,7 +160,7 @@ def decide(registry: Registry, version: Version, wish: Wish, approver: Approver,
     bundle, evidence = registry.fetch(version)
     refused = tuple(gate.name for gate in parse_evidence(evidence).refused)
     _allowed(version, wish, refused, at_us)
-    held = _chain(registry.statements(version))
+    before = heads({name: statement_of(data) for name, data in registry.statements(version).items()})
     statement = Statement(
         decision=read_unsigned(bundle)[0].manifest.decision,
         version=version.number,
@@ -163,7 +173,8 @@ def decide(registry: Registry, version: Version, wish: Wish, approver: Approver,
         conditions=wish.conditions,
         despite_gates=refused if wish.verdict == "approved" else (),
         authentication=approver.authentication,
-        previous=held[-1][0] if held else None,
+        previous=before[0] if before else None,
+        beside=tuple(before[1:]),
     )
     data = approver.sign(statement.canonical()).to_bytes()
     registry.keep_statement(version, data, tag_words(statement, digest(data)))
@@ -221,18 +232,26 @@ def _standing(
     if not statements:
         return Standing(approved=False, words="nobody has approved it")
     try:
-        chain = _chain(statements)
-        name, data = chain[-1]
-        envelope = parse_envelope(data, "approval")
-        statement = _parse(envelope.payload)
-        authenticated = _authenticate(envelope, trust)
+        said = {name: statement_of(data) for name, data in statements.items()}
+        name = last(said)
+        statement, envelope = said[name], parse_envelope(statements[name], "approval")
+        signers = _signers(envelope, trust)
     except BundleError as error:
         return Standing(approved=False, words=str(error).rstrip("."))
     problem = _problem(version, statement, name, now_us)
     doubt = UNVERIFIED if statement.authenticated else UNAUTHENTICATED
-    signer = statement.by if authenticated else f"{statement.by}, {doubt}"
-    words = problem or f"approved by {signer} at {_instant(statement.at_us)}"
-    return Standing(not problem, words, statement, name, authenticated)
+    words = f"approved by {statement.by}, {f'signed by {signers}' if signers else doubt}"
+    words += f" at {_instant(statement.at_us)}{_conditions(statement)}"
+    return Standing(not problem, problem or words, statement, name, bool(signers))
+
+
+def _conditions(statement: Statement) -> str:
+    """What an approval was given in spite of, and for whom and how long it holds."""
+    words, conditions = "", statement.conditions
+    if statement.despite_gates:
+        words += f" DESPITE GATES {', '.join(statement.despite_gates)} ({statement.note})"
+    words += "" if conditions.pilot is None else f", for the pilot group '{conditions.pilot}' alone"
+    return words + ("" if conditions.expires_us is None else f", until {_instant(conditions.expires_us)}")
 
 
 def require_approval(registry: Registry, version: Version, trust: Trust | None, *, now_us: int) -> Standing:
@@ -253,6 +272,15 @@ def require_approval(registry: Registry, version: Version, trust: Trust | None, 
     return found
 
 
+def statement_of(data: bytes) -> Statement:
+    """The statement in an envelope, unverified.
+
+    Raises:
+        BundleError: it is none.
+    """
+    return _parse(parse_envelope(data, "approval").payload)
+
+
 def _parse(payload: bytes) -> Statement:
     statement = parse_document(payload, Statement, "approval statement", ApprovalError)
     if statement.canonical() != payload:
@@ -260,37 +288,10 @@ def _parse(payload: bytes) -> Statement:
     return statement
 
 
-def _chain(statements: Mapping[str, bytes]) -> list[tuple[str, bytes]]:
-    """(digest, bytes) from the first statement to the last, each naming the one before.
-
-    Raises:
-        ApprovalError: they do not form one chain.
-    """
-    before: dict[str | None, list[str]] = {}
-    for name, data in statements.items():
-        statement = _parse(parse_envelope(data, "approval").payload)
-        before.setdefault(statement.previous, []).append(name)
-    chain: list[tuple[str, bytes]] = []
-    at: str | None = None
-    while at in before:
-        if len(before[at]) != 1:
-            raise ApprovalError("approval statements: two follow the same one; somebody forked the record")
-        (at,) = before.pop(at)
-        chain.append((at, statements[at]))
-    if len(chain) != len(statements):
-        raise ApprovalError(
-            "approval statements: one that others build on is gone",
-            expected=f"a chain of {len(statements)}",
-            found=str(len(chain)),
-            do="Somebody removed a statement from the store.",
-        )
-    return chain
-
-
-def _authenticate(envelope: Envelope, trust: Trust | None) -> bool:
-    """Whether it is signed as trust asks; False in single user mode; an error where that is not enough."""
+def _signers(envelope: Envelope, trust: Trust | None) -> str:
+    """The trusted keys that signed it; '' where nobody is trusted to; an error where they are not enough."""
     if trust is None or "approval" not in trust.roles:
-        return False
+        return ""
     statement, needed = _parse(envelope.payload), trust.role("approval")
     what = f"the last statement ({statement.verdict} by {statement.by}) is"
     holders = ", ".join(f"{trust.keys[k].comment or 'key'} {k[:12]}…" for k in needed.key_ids)
@@ -305,7 +306,8 @@ def _authenticate(envelope: Envelope, trust: Trust | None) -> bool:
             do=do,
         )
     open_envelope(envelope, trust, "approval", APPROVAL_TYPE)
-    return True
+    mine = [k for k in dict.fromkeys(signers) if k in needed.key_ids]
+    return ", ".join(f"{trust.keys[k].comment or 'key'} {k[:12]}…" for k in mine)
 
 
 def _problem(version: Version, statement: Statement, name: str, now_us: int) -> str:

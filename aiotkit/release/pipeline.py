@@ -341,7 +341,7 @@ class _Run:
         self.champion_digest = "" if version is None else version.bundle
         if version is None:
             return {}
-        bundle, _ = self.registry.fetch(version)
+        bundle = self.registry.fetch_bundle(version)
         replace_file(self.folder / _CHAMPION, bundle)
         return read_unsigned(bundle)[0].files
 
@@ -353,14 +353,15 @@ class _Run:
         judged = parse_evidence(evidence)
         unsigned = read_unsigned(bundle)[0]
         version = self.registry.find(self.decision.id, unsigned.digest, judged.digest)
+        damaged = version is not None and not self.registry.intact(version)
         status = "unchanged"
-        if version is None:
+        if version is None or damaged:
             status = "registered"
             self.progress("registering the candidate", 0.98)
             run = self._record([stage_run(d, self.folder) for d in self.done])
             words = "; ".join(f"{g.name}: {g.words}" for g in judged.refused) or "every gate passed"
             about = Candidate(bundle, evidence, judged.passed, place / REPORT_FILE, words[:5000])
-            version = self.registry.register(about, run)
+            version = self.registry.register(about, run, again=damaged)
         self.progress(status, 1.0)
         notes = Trained.load(self.folder / "trained").notes
         return Outcome(status, version, judged, tuple(self.done), self.folder, due, notes)

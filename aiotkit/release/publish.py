@@ -32,6 +32,7 @@ class Release(Strict):
     approval_file: str
     approved_by: str
     authenticated: bool
+    despite_gates: tuple[str, ...] = ()
     pilot: str | None = None
     expires_us: int | None = None
 
@@ -44,9 +45,13 @@ class Index(Strict):
     releases: tuple[Release, ...] = Field(default=())
 
     @property
-    def latest(self) -> Release | None:
-        """The release that devices should have."""
+    def newest(self) -> Release | None:
+        """The release with the highest counter."""
         return self.releases[-1] if self.releases else None
+
+    def latest(self, group: str | None = None) -> Release | None:
+        """The release that devices of a group (None: of no pilot group) should have."""
+        return next((r for r in reversed(self.releases) if r.pilot in (None, group)), None)
 
 
 def read_index(folder: Path, decision: str) -> Index:
@@ -96,7 +101,7 @@ def publish_bundle(folder: Path, decision: str, signed: bytes, approval: bytes, 
 
 def is_published(folder: Path, decision: str, bundle: str) -> bool:
     """Whether the newest release is this bundle, and its files are there as they were put there."""
-    latest = read_index(folder, decision).latest
+    latest = read_index(folder, decision).newest
     if latest is None or latest.bundle != bundle:
         return False
     expected = {latest.file: latest.sha256, latest.approval_file: latest.approval}

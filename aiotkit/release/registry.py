@@ -17,7 +17,8 @@ from typing import Any
 
 from aiotkit.bundle.unsigned import read_unsigned
 from aiotkit.core.canonical import digest
-from aiotkit.core.errors import DataError, IntegrityError, did_you_mean
+from aiotkit.core.errors import BundleError, DataError, IntegrityError, did_you_mean
+from aiotkit.release.run_files import RunFiles
 from aiotkit.release.store import ARTIFACTS, connect, place_of, store_uri, told
 
 CHAMPION = "champion"
@@ -27,7 +28,7 @@ GATES, COUNTER, APPROVAL = "aiot.gates", "aiot.release_counter", "aiot.approval"
 #: tag of the runs of one pipeline run: what was left by one that was killed is told apart by it
 PIPELINE = "aiot.pipeline"
 BUNDLE_FILE, EVIDENCE_FILE, REPORT_FILE = "bundle.aiot", "evidence.json", "report.html"
-_CANDIDATE, _APPROVALS = "candidate", "approvals"
+_CANDIDATE, _APPROVALS, _STATEMENT = "candidate", "approvals", ".dsse.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +81,16 @@ class Registry:
     """The candidates in one MLflow store.
 
     Every method raises ``StorageError`` when the store cannot be opened, read or written; a server that
-    does not answer is given up after some 20 s.
+    does not answer is given up after some 20 s. With ``make`` a store in a folder is made when there is none;
+    without it that is a ``DataError``.
     """
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, *, make: bool = True) -> None:
         self.uri = uri
         self._place = place_of(uri)
         with self._told():
-            self._client = connect(uri)
+            self._client = connect(uri, make=make)
+        self._files = RunFiles(self._client, self._place)
 
     def _told(self) -> AbstractContextManager[None]:
         return told(self.uri)
@@ -137,8 +140,7 @@ class Registry:
                 metrics=[Metric(k, float(v), started, 0) for k, v in (metrics or {}).items()],
                 params=[Param(k, str(v)[:500]) for k, v in (params or {}).items()],
             )
-            for path in artifacts:
-                self._client.log_artifact(run_id, str(path))
+            self._files.put(run_id, artifacts)
 
     def _child(self, experiment_id: str, parent: str, stage: StageRun) -> None:
         run = self._client.create_run(
@@ -163,11 +165,12 @@ class Registry:
 
     # candidates
 
-    def register(self, candidate: Candidate, run_id: str) -> Version:
+    def register(self, candidate: Candidate, run_id: str, *, again: bool = False) -> Version:
         """Keep a candidate's files with a run, close the run, and make a model version of it.
 
         The version is the last thing that is written, with all its tags in one act: there is none that is
-        not complete. The same bundle with the same evidence is registered once.
+        not complete. The same bundle with the same evidence is registered once, but ``again`` where what was
+        kept of it is damaged.
 
         Raises:
             IntegrityError: the bundle is damaged.
@@ -182,7 +185,7 @@ class Registry:
             COUNTER: str(about.release_counter),
         }
         known = self.find(about.decision.id, tags[BUNDLE], tags[EVIDENCE])
-        if known is not None:
+        if known is not None and not again:
             self.close(run_id)
             return known
         with self._told(), tempfile.TemporaryDirectory() as place:
@@ -191,7 +194,7 @@ class Registry:
             (folder / EVIDENCE_FILE).write_bytes(candidate.evidence)
             if candidate.report is not None:
                 (folder / REPORT_FILE).write_bytes(candidate.report.read_bytes())
-            self._client.log_artifacts(run_id, place, _CANDIDATE)
+            self._files.put(run_id, sorted(folder.iterdir()), _CANDIDATE)
             self._client.set_terminated(run_id)
             self._model(about.decision.id)
             source = f"{self._client.get_run(run_id).info.artifact_uri}/{_CANDIDATE}"
@@ -270,6 +273,31 @@ class Registry:
 
     # what a version holds
 
+    def intact(self, version: Version) -> bool:
+        """Whether the store still holds what was registered."""
+        try:
+            self.fetch(version)
+        except BundleError:
+            return False
+        return True
+
+    def fetch_bundle(self, version: Version) -> bytes:
+        """The bytes of a version's bundle alone, checked against its tag.
+
+        Raises:
+            IntegrityError: it is not what was registered.
+        """
+        bundle = self._artifact(version.run_id, f"{_CANDIDATE}/{BUNDLE_FILE}")
+        found = read_unsigned(bundle)[0].digest
+        if found != version.bundle:
+            raise IntegrityError(
+                f"{version.decision_id} version {version.number}: its bundle is not what was registered",
+                expected=version.bundle,
+                found=found,
+                do="Somebody changed the store: bring the file back from a backup.",
+            )
+        return bundle
+
     def fetch(self, version: Version) -> tuple[bytes, bytes]:
         """The bytes of a version's bundle and evidence, checked against its tags.
 
@@ -296,23 +324,38 @@ class Registry:
         return bundle, evidence
 
     def statements(self, version: Version) -> dict[str, bytes]:
-        """The statements kept with a version: digest of the bytes -> bytes, unverified."""
+        """The statements kept with a version: digest of the bytes -> bytes, unverified.
+
+        Raises:
+            IntegrityError: one is not what its name says.
+        """
         with self._told():
-            listed = self._client.list_artifacts(version.run_id, _APPROVALS)
-        found = [self._artifact(version.run_id, item.path) for item in listed if not item.is_dir]
-        return {digest(data): data for data in found}
+            listed = self._files.names(version.run_id, _APPROVALS)
+        found: dict[str, bytes] = {}
+        for name in (name for name in listed if name.endswith(_STATEMENT)):
+            data = self._artifact(version.run_id, f"{_APPROVALS}/{name}")
+            if digest(data) != f"sha256:{name.removesuffix(_STATEMENT)}":
+                raise IntegrityError(
+                    f"{version.decision_id} version {version.number}: statement {name}",
+                    expected="the bytes that its name says",
+                    found=digest(data),
+                    do="It is torn or was changed: bring it back from a backup, or remove it and state again "
+                    "(aiotkit approve, aiotkit reject).",
+                )
+            found[digest(data)] = data
+        return found
 
     def keep_statement(self, version: Version, statement: bytes, tag: str) -> None:
         """Keep a statement with a version, then say so in the tag ``aiot.approval``."""
         with self._told(), tempfile.TemporaryDirectory() as place:
-            path = Path(place) / f"{digest(statement).removeprefix('sha256:')}.dsse.json"
+            path = Path(place) / f"{digest(statement).removeprefix('sha256:')}{_STATEMENT}"
             path.write_bytes(statement)
-            self._client.log_artifact(version.run_id, str(path), _APPROVALS)
+            self._files.put(version.run_id, [path], _APPROVALS)
             self._client.set_model_version_tag(version.decision_id, str(version.number), APPROVAL, tag)
 
     def _artifact(self, run_id: str, path: str) -> bytes:
-        with self._told(), tempfile.TemporaryDirectory() as place:
-            return Path(self._client.download_artifacts(run_id, path, place)).read_bytes()
+        with self._told():
+            return self._files.read(run_id, path)
 
 
 def _version(found: Any, *, champion: bool) -> Version:

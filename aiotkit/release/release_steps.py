@@ -56,6 +56,7 @@ def bundle(*, store: str, decision_id: str, version: int, trust: Where, keys: st
         approval_file=f"{verified.manifest.release_counter:06d}-{verified.digest[7:19]}.approval.json",
         approved_by=standing.statement.by,
         authenticated=standing.authenticated,
+        despite_gates=standing.statement.despite_gates,
         pilot=conditions.pilot,
         expires_us=conditions.expires_us,
     )
@@ -69,7 +70,7 @@ def bundle(*, store: str, decision_id: str, version: int, trust: Where, keys: st
 def publish(
     *, store: str, decision_id: str, version: int, bundled: Where, folder: Where, out: Where
 ) -> Index:
-    """20: put it into the release folder, then make it the champion.
+    """20: put it into the release folder, then make it the champion (but for a pilot group alone).
 
     Args:
         store: tracking URI of the MLflow store.
@@ -87,8 +88,9 @@ def publish(
     about = Release.model_validate_json((bundled / RELEASE_FILE).read_bytes())
     signed, approval = (bundled / SIGNED_FILE).read_bytes(), (bundled / APPROVAL_FILE).read_bytes()
     index = publish_bundle(Path(folder), decision_id, signed, approval, about)
-    registry = Registry(store)
-    registry.set_champion(registry.version(decision_id, version))
+    if about.pilot is None:
+        registry = Registry(store)
+        registry.set_champion(registry.version(decision_id, version))
     (Path(out) / "index.json").write_bytes(canonical_bytes(index.model_dump(mode="json")) + b"\n")
     write_figures(out, {"releases": len(index.releases), "release_counter": about.release_counter})
     return index

@@ -298,7 +298,8 @@ def _check_sealed(folder: Path, name: str) -> None:
 
 def _record(folder: Path) -> dict[str, Any] | None:
     found = _read(folder / RECORD)
-    return found if found is not None and found.get("format") == FORMAT else None
+    whole = found is not None and found.get("format") == FORMAT and isinstance(found.get("parts"), dict)
+    return found if whole else None
 
 
 def _difference(held: Mapping[str, Any] | None, parts: Mapping[str, Any], folder: Path) -> str:

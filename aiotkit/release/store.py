@@ -9,14 +9,15 @@ import logging
 import os
 import re
 import socket
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from aiotkit.core.errors import StorageError
+from aiotkit.core.errors import DataError, StorageError
 
 DATABASE, ARTIFACTS = "mlflow.db", "mlartifacts"
 #: seconds a server has to answer, and how often it is asked again
@@ -40,24 +41,45 @@ def place_of(uri: str) -> Path | None:
     return Path(uri.removeprefix(_SQLITE)).parent if uri.startswith(_SQLITE) else None
 
 
-def connect(uri: str) -> Any:
-    """MLflow's client; a store in a folder is made when it is not there.
+def connect(uri: str, *, make: bool = True) -> Any:
+    """MLflow's client; a store in a folder is made when it is not there, or refused (``DataError``).
 
     Raises whatever MLflow or the system raises; ``told`` turns that into words.
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # stdout is ours, and JSON's
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", str(RETRIES))
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(PATIENCE_S))
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # a bar a file is noise
     _knock(uri)
     place = place_of(uri)
-    if place is not None:
-        place.mkdir(parents=True, exist_ok=True)
     from mlflow.tracking import MlflowClient
 
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # tells of every table it makes
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # and of every retry
+    if place is not None and not (place / DATABASE).exists():
+        if not make:
+            raise DataError(
+                f"there is no store in {place.name}/",
+                expected=DATABASE,
+                do="Say where it is (--work FOLDER, or --store), or make a candidate: aiotkit run retrain.",
+            )
+        _make(place)
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def _make(place: Path) -> None:
+    """Make a store's database aside and put it in place whole: half of one is no use to anybody."""
+    from mlflow.tracking import MlflowClient
+
+    place.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".mlflow-", dir=place) as folder:
+        uri = store_uri(Path(folder))
+        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        client.search_experiments(max_results=1)
+        client.search_registered_models(max_results=1)
+        with suppress(FileExistsError):  # somebody else was faster
+            os.link(Path(folder) / DATABASE, place / DATABASE)
 
 
 @contextmanager
@@ -100,7 +122,12 @@ def _words(error: Exception) -> str:
 def _knock(uri: str) -> None:
     """Fail fast where nobody listens; the libraries would try for minutes."""
     parts = urlsplit(uri)
-    port = parts.port or _PORTS.get(parts.scheme.partition("+")[0])
+    try:
+        port = parts.port or _PORTS.get(parts.scheme.partition("+")[0])
+    except ValueError as error:
+        raise DataError(
+            f"MLflow store {_name(uri)}", expected="a port up to 65535", found=str(error)
+        ) from error
     proxied = parts.scheme in getproxies() and not proxy_bypass(parts.hostname or "")
     if parts.hostname and port and not proxied:
         socket.create_connection((parts.hostname, port), timeout=PATIENCE_S).close()

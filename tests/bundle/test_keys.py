@@ -41,7 +41,15 @@ def test_a_key_that_everybody_may_read_is_refused(tmp_path: Path) -> None:
 def test_other_kinds_of_keys_are_refused(tmp_path: Path) -> None:
     """Only ed25519 keys sign; anything else is refused by name."""
     pem = generate_private_key(SECP256R1()).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    for content, words in ((pem, "expected ed25519"), (b"hello", "unencrypted PEM")):
+    public = b'{"format":1,"public":"00","scheme":"ed25519"}'
+    torn = pem[:60] + pem[90:]
+    wrong = {
+        pem: "expected ed25519",
+        torn: "unencrypted PEM",
+        b"hello": "no private key",
+        public: "a public key",
+    }
+    for content, words in wrong.items():
         path = tmp_path / "k.pem"
         path.write_bytes(content)
         path.chmod(0o600)

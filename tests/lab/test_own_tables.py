@@ -441,3 +441,15 @@ def test_a_header_with_a_gap_below_no_title_stays_the_header(run: Any) -> None:
     rows = "".join(f"{t:%Y-%m-%d %H:%M},{20 + i % 7},{i % 5}\n" for i, t in enumerate(AT))
     Path("gap.csv").write_text("time,heat,\n" + rows)
     assert set(roles(proposed(run, "gap.csv"))) == {"time", "heat", "column_3"}
+
+
+def test_small_traps_of_text_are_no_traps(run: Any) -> None:
+    """A quoted delimiter in a file without header, names such as 1_1, comments that end in a sign."""
+    rows = "".join(f'"hall 1, left",{60 + i % 9}.5,{t:%Y-%m-%d %H:%M}\n' for i, t in enumerate(AT))
+    Path("quoted.csv").write_text(rows)
+    assert set(roles(proposed(run, "quoted.csv"))) == {"c0", "c1", "c2"}
+    head = "time,1_1,1_2\n" + "".join(f"{t:%Y-%m-%d %H:%M},{i % 7},{i % 5}.5\n" for i, t in enumerate(AT))
+    Path("named.csv").write_text(head)
+    assert set(roles(proposed(run, "named.csv"))) == {"time", "1_1", "1_2"}
+    Path("noted.csv").write_text("".join(f"# line {i};\n" for i in range(25)) + head.replace("1_1", "a;"))
+    assert proposed(run, "noted.csv")["columns"]

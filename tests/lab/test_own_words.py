@@ -118,6 +118,7 @@ def test_a_module_that_breaks_a_promise_is_refused(body: str, words: str) -> Non
     ("text", "words"),
     [
         ("import nothing_of_this_name", "does not run"),
+        ("import sys\nsys.exit(0)", "does not run; found SystemExit"),
         ("x = 1", "defines none"),
         (HUM.replace('"x_hum"', '"hum"'), r"Hum\.word; expected x_ and lower-case letters"),
         (HUM + "\n\nclass Again(Hum):\n    pass\n", "'x_hum' is there twice"),

@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.desk, pytest.mark.filterwarnings("ignore::DeprecationW
 from worlds.bundles import DECISION_ID, signing_key  # noqa: E402
 from worlds.candidates import NOW_US, approval_trust, registered  # noqa: E402
 
-from aiotkit.bundle.sign import OPERATOR_TYPE, add_signature, open_envelope, parse_envelope, sign  # noqa: E402
+from aiotkit.bundle.sign import OPERATOR_TYPE, open_envelope, parse_envelope, sign  # noqa: E402
 from aiotkit.core.canonical import digest  # noqa: E402
 from aiotkit.core.errors import BundleError, DataError, SignatureError  # noqa: E402
 from aiotkit.release.approve import (  # noqa: E402
@@ -31,8 +31,10 @@ from aiotkit.release.approve import (  # noqa: E402
     decide,
     require_approval,
     standing,
+    statement_of,
 )
 from aiotkit.release.registry import Registry, Version  # noqa: E402
+from aiotkit.release.seen import check_seen  # noqa: E402
 from aiotkit.release.store import store_uri  # noqa: E402
 
 LEAD, OTHER = signing_key("lead"), signing_key("other")
@@ -76,12 +78,8 @@ class Desk:
 
 @pytest.fixture
 def desk(made: Path, tmp_path: Path) -> Desk:
-    """A fresh copy (artefacts stay where they were first: their addresses in the database are absolute)."""
-    desk = Desk(Path(shutil.copytree(made, tmp_path / "store")))
-    for number in (1, 2):
-        run = desk.version(number).run_id
-        shutil.rmtree(next(made.rglob(f"{run}/artifacts")) / "approvals", ignore_errors=True)
-    return desk
+    """A fresh copy, with files of its own."""
+    return Desk(Path(shutil.copytree(made, tmp_path / "store")))
 
 
 def test_what_the_lead_signed_may_be_released(desk: Desk) -> None:
@@ -90,7 +88,8 @@ def test_what_the_lead_signed_may_be_released(desk: Desk) -> None:
     statement = desk.decide()
     found = desk.standing()
     assert (found.approved, found.authenticated) == (True, True)
-    assert found.words == "approved by Ann at 2027-01-15 08:00:01 UTC"
+    key = f"{LEAD.public.key_id[:12]}…"
+    assert found.words == f"approved by Ann, signed by key {key} at 2027-01-15 08:00:01 UTC"
     assert statement.authentication == f"key {LEAD.public.key_id}"
     tag = desk.version().approval
     assert tag.startswith("approved by Ann at 2027-01-15")
@@ -135,7 +134,7 @@ def test_rejecting_what_is_in_force_says_that_devices_keep_it(desk: Desk) -> Non
         "smells; it is in force all the same: devices keep it until another bundle is released"
     )
     desk.decide()
-    assert desk.standing().words == "approved by Ann at 2027-01-15 08:00:03 UTC"
+    assert desk.standing().words.endswith("at 2027-01-15 08:00:03 UTC")
 
 
 def test_two_leads_where_two_are_needed(desk: Desk) -> None:
@@ -143,12 +142,11 @@ def test_two_leads_where_two_are_needed(desk: Desk) -> None:
     trust = approval_trust(LEAD.public, OTHER.public, threshold=2)
     desk.decide()
     assert "2 of 2 trusted keys; found 1" in desk.standing(trust).words
-    (data,) = desk.registry.statements(desk.version()).values()
-    both = add_signature(parse_envelope(data), OTHER).to_bytes()
-    for path in _kept(desk):
-        path.unlink()
-    desk.keep(both)
+    statement = desk.decide(by=KeyApprover(LEAD, (OTHER,)))
+    assert statement.authentication == f"keys {LEAD.public.key_id}, {OTHER.public.key_id}"
     assert desk.standing(trust).approved
+    ids = [f"key {key.public.key_id[:12]}…" for key in (LEAD, OTHER)]
+    assert all(name in desk.standing(trust).words for name in ids)
 
 
 def test_an_approval_of_other_digests_is_worth_nothing(desk: Desk) -> None:
@@ -184,12 +182,19 @@ def test_a_removed_rejection_is_noticed(desk: Desk) -> None:
     assert "one that others build on is gone" in desk.standing().words
 
 
-def test_a_forked_record_is_refused(desk: Desk) -> None:
-    """Two statements that follow the same one: whoever put the second there cannot choose which counts."""
+def test_of_two_statements_made_at_once_none_counts_until_a_newer_one(desk: Desk) -> None:
+    """Whoever put the second there cannot choose which counts; the next statement names both before it."""
     statement = desk.decide(REJECT)
-    forged = statement.model_copy(update={"verdict": "approved", "at_us": NOW_US + 9_000_000})
-    desk.keep(sign(APPROVAL_TYPE, forged.canonical(), [LEAD]).to_bytes())
-    assert "somebody forked the record" in desk.standing().words
+    other = statement.model_copy(update={"verdict": "approved", "at_us": NOW_US + 900_000})
+    desk.keep(sign(APPROVAL_TYPE, other.canonical(), [LEAD]).to_bytes())
+    assert desk.standing().words.startswith(
+        "approval statements: 2 were made at once. Approve or reject it once"
+    )
+    newer = desk.decide()
+    assert len(newer.follows) == 2
+    assert desk.standing().approved
+    before = desk.standing().digest
+    assert desk.decide(REJECT).follows == (before,)
 
 
 def test_an_approval_ends_when_it_said(desk: Desk) -> None:
@@ -260,6 +265,60 @@ def test_a_statement_that_was_altered_is_refused(desk: Desk) -> None:
         open_envelope(parse_envelope(data), TRUST, "approval", OPERATOR_TYPE)
 
 
+def test_what_was_overruled_and_for_whom_is_told(desk: Desk) -> None:
+    """An approval despite gates, or for a pilot group, does not look like any other."""
+    conditions = Conditions(expires_us=NOW_US + 60_000_000, pilot="hall 1")
+    wish = Wish("approved", "Ann", "one week only", conditions, despite_gates=True)
+    desk.decide(wish, number=2)
+    words = desk.standing(number=2).words
+    assert " DESPITE GATES " in words
+    assert "(one week only), for the pilot group 'hall 1' alone, until 2027-01-15 08:01:00 UTC" in words
+
+
+def test_a_statement_that_is_torn_is_named_and_a_stray_file_is_none(desk: Desk) -> None:
+    desk.decide()
+    (path,) = _kept(desk)
+    path.with_name("notes.txt").write_text("hello")
+    assert desk.standing().approved
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(BundleError, match=rf"statement {path.name}; expected the bytes that its name says"):
+        desk.standing()
+    path.unlink()
+    assert not desk.standing().approved
+    desk.decide()
+    assert desk.standing().approved
+
+
+def test_a_statement_that_was_seen_here_may_not_be_gone(desk: Desk, tmp_path: Path) -> None:
+    """The end of a chain can be cut off, tag and all: who saw it notices."""
+    desk.decide()
+    approved = desk.version().approval
+    desk.decide(REJECT)
+    version = desk.version()
+    check_seen(tmp_path / "work", version, desk.registry.statements(version))
+    newest = max(_kept(desk), key=lambda p: statement_of(p.read_bytes()).at_us)
+    newest.unlink()
+    desk.registry._client.set_model_version_tag(DECISION_ID, "1", "aiot.approval", approved)
+    assert desk.standing().approved  # nothing in the store shows it
+    with pytest.raises(ApprovalError, match="of its statements 1 are gone that were seen here"):
+        check_seen(tmp_path / "work", desk.version(), desk.registry.statements(desk.version()))
+    check_seen(tmp_path / "elsewhere", desk.version(), desk.registry.statements(desk.version()))
+    (tmp_path / "work/approvals" / f"{DECISION_ID}.json").write_text("[]")
+    with pytest.raises(ApprovalError, match="not what was noted of approvals"):
+        check_seen(tmp_path / "work", desk.version(), ())
+
+
+def test_a_copy_of_a_store_has_statements_of_its_own(desk: Desk, tmp_path: Path) -> None:
+    """MLflow's paths are absolute: a copy must not write into, nor read from, where it was copied."""
+    desk.decide()
+    copy = Desk(Path(shutil.copytree(desk.folder, tmp_path / "copy")))
+    copy.decide(REJECT)
+    assert (desk.standing().approved, copy.standing().approved) == (True, False)
+    moved = Desk(desk.folder.rename(tmp_path / "moved"))
+    assert moved.standing().approved
+    assert moved.registry.intact(moved.version())
+
+
 def test_somebody_must_be_named(desk: Desk) -> None:
     """An approval by nobody is none."""
     with pytest.raises(DataError, match="nobody is named"):
@@ -267,8 +326,7 @@ def test_somebody_must_be_named(desk: Desk) -> None:
 
 
 def _kept(desk: Desk) -> list[Path]:
-    path = desk.registry._client.get_run(desk.version().run_id).info.artifact_uri
-    return list(Path(path.removeprefix("file://"), "approvals").iterdir())
+    return list(next(desk.folder.rglob(f"{desk.version().run_id}/artifacts/approvals")).iterdir())
 
 
 def _file(desk: Desk, name: str, *, there: bool = True) -> Path:

@@ -21,9 +21,9 @@ from worlds.small_plant import START_US, decision_file, put_outcomes, small_deci
 from aiotkit.bundle.trust import make_trust, parse_trust  # noqa: E402
 from aiotkit.bundle.unsigned import read_unsigned  # noqa: E402
 from aiotkit.bundle.verify import verify_signed  # noqa: E402
-from aiotkit.core.errors import DataError, LakeError, RollbackRefused, StorageError  # noqa: E402
+from aiotkit.core.errors import BundleError, DataError, LakeError, RollbackRefused, StorageError  # noqa: E402
 from aiotkit.lake.lake import Lake  # noqa: E402
-from aiotkit.release.approve import ApprovalError, KeyApprover, SingleUser, Wish, decide  # noqa: E402
+from aiotkit.release.approve import ApprovalError, Conditions, KeyApprover, SingleUser, Wish, decide  # noqa: E402
 from aiotkit.release.due import reasons  # noqa: E402
 from aiotkit.release.pipeline import Outcome, Retrain, newest_us, notebook, read_params, retrain  # noqa: E402
 from aiotkit.release.registry import Registry, Version  # noqa: E402
@@ -62,14 +62,14 @@ class Desk:
         decide(self.registry, version, wish, by or KeyApprover(LEAD), at_us=NOW_US)
         return version
 
-    def release(self, number: int | None = None, **roles: Any) -> Released:
+    def release(self, number: int | None = None, group: str | None = None, **roles: Any) -> Released:
         trust, key = self.folder / "trust.json", self.folder / "holder.pem"
         named = {"release": ([HOLDER.public], 1), "approval": ([LEAD.public], 1)} | roles
         trust.write_bytes(make_trust({k: v for k, v in named.items() if v}).canonical())  # type: ignore[arg-type]
         if not key.exists():
             HOLDER.save(key)
         places = (self.folder / "releases", self.folder / "work")
-        return release(Asked(ID, number, self.store, trust, [key], *places, in_process=True))
+        return release(Asked(ID, number, self.store, trust, [key], *places, in_process=True, group=group))
 
 
 def statuses(found: Outcome) -> dict[str, str]:
@@ -90,10 +90,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Desk, Outcome]:
 def desk(first: tuple[Desk, Outcome], tmp_path: Path) -> Desk:
     """A copy of the finished run."""
     place = Path(shutil.copytree(first[0].folder, tmp_path / "desk", ignore=shutil.ignore_patterns("lake")))
-    copy = Desk(place, first[0].lake)
-    for version in copy.registry.candidates(ID):  # artefacts stay where they were registered first
-        shutil.rmtree(next(first[0].folder.rglob(f"{version.run_id}/artifacts")) / "approvals", True)
-    return copy
+    return Desk(place, first[0].lake)
 
 
 def test_a_run_ends_with_a_candidate_and_its_evidence(first: tuple[Desk, Outcome]) -> None:
@@ -268,7 +265,7 @@ def test_an_approved_candidate_is_released_and_becomes_the_champion(desk: Desk) 
     done = desk.release()
     assert (done.status, done.version.champion) == ("released", True)
     assert done.standing.authenticated
-    latest = done.index.latest
+    latest = done.index.newest
     assert latest is not None
     assert (latest.bundle, latest.approved_by) == (version.bundle, "Ann")
     signed = (desk.folder / "releases" / ID / latest.file).read_bytes()
@@ -283,6 +280,53 @@ def test_an_approved_candidate_is_released_and_becomes_the_champion(desk: Desk) 
     (desk.folder / "releases" / ID / latest.file).unlink()
     assert desk.release().status == "released"
     assert (desk.folder / "releases" / ID / latest.file).read_bytes() == signed
+
+
+def test_what_is_approved_for_a_pilot_group_goes_to_it_alone(desk: Desk) -> None:
+    """It is neither what other devices should have nor the champion, until it is approved for all."""
+    version = desk.registry.version(ID, 1)
+    conditions = Conditions(pilot="hall-1")
+    decide(desk.registry, version, Wish("approved", "Ann", "", conditions), KeyApprover(LEAD), at_us=NOW_US)
+    for group in (None, "hall-2"):
+        with pytest.raises(ApprovalError, match="is approved for group 'hall-1' alone"):
+            desk.release(group=group)
+    done = desk.release(group="hall-1")
+    assert (done.status, done.version.champion) == ("released", False)
+    assert done.index.latest() is None
+    assert done.index.latest("hall-2") is None
+    assert done.index.latest("hall-1") == done.index.newest
+    assert desk.release(group="hall-1").status == "unchanged"
+    decide(
+        desk.registry,
+        desk.registry.version(ID, 1),
+        Wish("approved", "Ann"),
+        KeyApprover(LEAD),
+        at_us=NOW_US + 9,
+    )
+    with pytest.raises(ApprovalError, match="is approved for all devices; found released to group 'hall-1'"):
+        desk.release(group="hall-1")
+    done = desk.release()
+    assert (done.status, done.version.champion) == ("released", True)
+    assert done.index.latest() == done.index.newest
+
+
+def test_a_candidate_that_was_damaged_in_the_store_is_registered_again(desk: Desk) -> None:
+    """What approve advises helps; a champion whose evidence is damaged does not stop the next run."""
+    held = next(desk.folder.rglob("mlartifacts/*/artifacts/candidate/evidence.json"))
+    held.write_bytes(held.read_bytes() + b" ")
+    with pytest.raises(BundleError, match="register the candidate again"):
+        desk.approve()
+    desk.registry.set_champion(desk.registry.version(ID, 1))
+    again = desk.run()
+    assert again.version is not None
+    assert again.version.number == 2
+    assert desk.approve(2).number == 2
+
+
+def test_a_record_of_a_stage_that_is_no_record_means_that_it_runs_again(desk: Desk) -> None:
+    for words in ('{"format":1}', '{"format":1,"parts":[1]}', "[]"):
+        (desk.work / "trained" / "stage.json").write_text(words)
+        assert statuses(desk.run())["20_train"] == "ran"
 
 
 def test_what_is_not_approved_is_not_released(desk: Desk) -> None:
@@ -304,8 +348,8 @@ def test_single_user_mode_releases_only_where_nobody_is_trusted_to_approve(desk:
         desk.release()
     done = desk.release(approval=None)
     assert not done.standing.authenticated
-    assert done.index.latest is not None
-    assert not done.index.latest.authenticated
+    assert done.index.newest is not None
+    assert not done.index.newest.authenticated
 
 
 def test_an_older_release_is_refused(desk: Desk) -> None:
@@ -315,7 +359,9 @@ def test_an_older_release_is_refused(desk: Desk) -> None:
     desk.approve(2)
     desk.release(2)
     desk.approve(1)
-    with pytest.raises(RollbackRefused, match="release 1 of 'small-pump'; expected a counter above 2"):
+    with pytest.raises(
+        RollbackRefused, match=r"version 1 of .small-pump., release 1; expected a counter above 2"
+    ):
         desk.release(1)
     champion = desk.registry.champion(ID)
     assert champion is not None

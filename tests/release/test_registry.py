@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -204,3 +206,42 @@ def test_a_folder_or_an_address_names_a_store(tmp_path: Path) -> None:
     """What a person says becomes MLflow's address."""
     assert tracking_uri("http://hq:5000") == "http://hq:5000"
     assert urlsplit(tracking_uri(str(tmp_path))).path.endswith(f"{tmp_path}/mlflow.db")
+
+
+def test_a_port_that_there_cannot_be_is_told() -> None:
+    with pytest.raises(
+        DataError, match=r"MLflow store http://127\.0\.0\.1:99999; expected a port up to 65535"
+    ):
+        Registry("http://127.0.0.1:99999")
+
+
+def test_a_store_is_made_only_where_one_is_to_be_made(tmp_path: Path) -> None:
+    """Looking at approvals in a folder whose name is mistyped makes nothing."""
+    with pytest.raises(DataError, match=r"there is no store in typo/; expected mlflow\.db\. Say where it is"):
+        Registry(store_uri(tmp_path / "typo"), make=False)
+    assert not (tmp_path / "typo").exists()
+
+
+def test_a_database_whose_making_was_cut_short_is_in_nobodys_way(tmp_path: Path) -> None:
+    """It is made aside: whatever a kill leaves there, the next run has a whole one."""
+    folder = tmp_path / "store"
+    code = (
+        "import os, sys, sqlite3, pathlib, threading, time\n"
+        "folder = pathlib.Path(sys.argv[1])\n"
+        "def watch():\n"
+        "    while not any(p.stat().st_size > 20000 for p in folder.rglob('*.db')):\n"
+        "        time.sleep(0.001)\n"
+        "    os.kill(os.getpid(), 9)\n"
+        "threading.Thread(target=watch, daemon=True).start()\n"
+        "from aiotkit.release.registry import Registry\n"
+        "from aiotkit.release.store import store_uri\n"
+        "Registry(store_uri(folder)).decisions()\n"
+    )
+    folder.mkdir()
+    killed = subprocess.run(
+        [sys.executable, "-c", code, str(folder)], capture_output=True, check=False, timeout=120
+    )
+    assert killed.returncode == -9, killed.stderr
+    assert list(folder.rglob("*.db"))
+    assert Registry(store_uri(folder)).decisions() == []
+    enter(folder, 1.0)
