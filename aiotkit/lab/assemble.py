@@ -133,7 +133,7 @@ def assemble(
             f"decision '{decision.id}': the lake holds nothing to learn from",
             expected="decisions of devices, or telemetry",
             found=f"{versions['decisions']} commits of decisions, {versions['telemetry']} of telemetry, "
-            f"nothing from before {pd.Timestamp(as_of_us, unit='us', tz='UTC').isoformat(timespec='seconds')}",
+            f"nothing from before {pd.Timestamp(as_of_us, unit='us', tz='UTC'):%Y-%m-%d %H:%M:%S} UTC",
             do="Collect a journal, or bring in files with 'aiotkit ingest FILE --decision … --lake …'; or "
             "say a later --as-of.",
         )
