@@ -310,6 +310,7 @@ def conveyors(words: list[str]) -> Any:
 def test_words_of_a_label_that_no_state_can_be_called_are_states_all_the_same(
     run: Any, words: list[str], states: list[str]
 ) -> None:
+    """Accents, spaces and points go from the state's name, and the file's words are read as it."""
     conveyors(words).to_csv("belts.csv", index=False)
     code, said = run("init", "belt", "--from", "belts.csv", "--yes", "--zone", "UTC", "--json")
     assert code == 0, said
@@ -323,6 +324,7 @@ def test_words_of_a_label_that_no_state_can_be_called_are_states_all_the_same(
 
 
 def test_words_without_latin_letters_are_left_to_the_user_to_map(run: Any) -> None:
+    """The command names each word, with a place for the state that it means."""
     conveyors(["正常", "故障"]).to_csv("belts.csv", index=False)
     code, said = run("init", "belt", "--from", "belts.csv", "--yes", "--zone", "UTC")
     assert code == 0, said
@@ -331,6 +333,7 @@ def test_words_without_latin_letters_are_left_to_the_user_to_map(run: Any) -> No
 
 
 def test_yes_and_no_in_other_languages_are_read(run: Any) -> None:
+    """A column of yes and no needs no mapping, whatever the language."""
     table = conveyors(["nein", "ja"]).rename(columns={"Zustand": "Ausfall"})
     table.to_csv("belts.csv", index=False)
     code, said = run("init", "belt", "--from", "belts.csv", "--yes", "--zone", "UTC", "--json")
@@ -345,6 +348,7 @@ def test_yes_and_no_in_other_languages_are_read(run: Any) -> None:
 
 
 def test_a_label_column_that_is_not_called_so_is_told(run: Any) -> None:
+    """With --label any column of few values is one; a missing or long one is refused."""
     table = conveyors(["a", "b"]).rename(columns={"Zustand": "y"})
     table["many"] = np.arange(len(table))
     table.to_csv("belts.csv", index=False)
@@ -401,6 +405,7 @@ def as_sheet_with_titles(table: Any) -> None:
 
 @pytest.mark.parametrize("how", [as_pivoted, as_parquet, as_sheet, as_sheet_with_units, as_sheet_with_titles])
 def test_a_header_of_two_levels_is_read(run: Any, how: Any) -> None:
+    """Groups that are numbered are the machines, whichever level they are on and whatever stands above."""
     how(two_pumps())
     found = proposed(run, "pumps.csv")
     assert set(drafted(found)["signals"]) == {"temp", "vib"}
@@ -412,6 +417,7 @@ def test_a_header_of_two_levels_is_read(run: Any, how: Any) -> None:
 
 
 def test_groups_without_numbers_are_parts_unless_told_otherwise(run: Any) -> None:
+    """Motor and gear may be parts of one mill, or two subjects: only a person knows."""
     head, rows = header_and_rows(two_pumps().rename(columns={"p1": "motor", "p2": "gear"}))
     Path("mill.csv").write_text(head + rows)
     assert set(drafted(proposed(run, "mill.csv"))["signals"]) == {
@@ -424,6 +430,7 @@ def test_groups_without_numbers_are_parts_unless_told_otherwise(run: Any) -> Non
 
 
 def test_units_below_names_that_hold_machines_are_those_of_the_signals(run: Any) -> None:
+    """They hold for all machines, or the file is refused."""
     rows = two_pumps().reset_index().to_csv(header=False, index=False)
     head = "time,p1.temp,p1.vib,p2.temp,p2.vib\n"
     Path("pumps.csv").write_text(f"{head},°C,mm/s,°C,mm/s\n{rows}")
@@ -438,6 +445,7 @@ def test_units_below_names_that_hold_machines_are_those_of_the_signals(run: Any)
 
 
 def test_a_header_with_a_gap_below_no_title_stays_the_header(run: Any) -> None:
+    """A column without a name does not make a header a title."""
     rows = "".join(f"{t:%Y-%m-%d %H:%M},{20 + i % 7},{i % 5}\n" for i, t in enumerate(AT))
     Path("gap.csv").write_text("time,heat,\n" + rows)
     assert set(roles(proposed(run, "gap.csv"))) == {"time", "heat", "column_3"}

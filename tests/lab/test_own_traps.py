@@ -135,6 +135,7 @@ def test_rows_without_time_are_placed_alike_however_they_are_sorted() -> None:
 
 
 def test_a_date_among_times_is_the_end_of_its_day() -> None:
+    """Each row is judged alone, and the note says how many there are."""
     table = presses(2).drop(columns="Condition")
     events = pd.DataFrame({"press": ["p0", "p1"], "failed": ["2026-03-05 10:00", "2026-03-06"]})
     decision = decision_from(table, "press", cost_act=10, cost_miss=100, horizon_s=86_400)
@@ -149,6 +150,7 @@ def test_a_date_among_times_is_the_end_of_its_day() -> None:
 
 
 def test_events_at_the_end_of_a_record_are_said_to_wait() -> None:
+    """The note says how many, and with which --as-of they count."""
     table = presses(2).drop(columns="Condition")
     events = pd.DataFrame({"press": ["p0", "p1"], "failed": ["2026-03-05 10:00Z", "2026-03-21 20:00Z"]})
     decision = decision_from(table, "press", cost_act=10, cost_miss=100, horizon_s=86_400)
@@ -228,6 +230,7 @@ def test_states_that_are_given_are_not_those_of_a_status_column(run: Any) -> Non
 
 
 def test_days_of_a_spreadsheet_with_decimal_commas_are_read(run: Any) -> None:
+    """What is proposed is what ingest takes: no row is quarantined."""
     table = presses(2).drop(columns="Condition")
     days = (table["time"] - pd.Timestamp("1899-12-30", tz="UTC")) / pd.Timedelta(days=1)
     table.assign(time=days).to_csv("f.csv", index=False, sep=";", decimal=",")
@@ -251,6 +254,7 @@ def test_a_setpoint_with_a_unit_of_its_own_keeps_it(run: Any) -> None:
 
 
 def test_several_files_of_outcomes_are_counted_together(run: Any) -> None:
+    """One line says what all of them brought."""
     table = presses(2)
     table.drop(columns="Condition").to_csv("f.csv", index=False)
     done(run, "init", "press", "--from", "f.csv", "--yes")

@@ -276,6 +276,7 @@ def test_what_was_overruled_and_for_whom_is_told(desk: Desk) -> None:
 
 
 def test_a_statement_that_is_torn_is_named_and_a_stray_file_is_none(desk: Desk) -> None:
+    """Only what is called as statements are is read, and it must be what its name says."""
     desk.decide()
     (path,) = _kept(desk)
     path.with_name("notes.txt").write_text("hello")

@@ -324,6 +324,7 @@ def test_a_candidate_that_was_damaged_in_the_store_is_registered_again(desk: Des
 
 
 def test_a_record_of_a_stage_that_is_no_record_means_that_it_runs_again(desk: Desk) -> None:
+    """Whatever JSON lies there, nothing breaks."""
     for words in ('{"format":1}', '{"format":1,"parts":[1]}', "[]"):
         (desk.work / "trained" / "stage.json").write_text(words)
         assert statuses(desk.run())["20_train"] == "ran"

@@ -209,6 +209,7 @@ def test_a_folder_or_an_address_names_a_store(tmp_path: Path) -> None:
 
 
 def test_a_port_that_there_cannot_be_is_told() -> None:
+    """An address that no server can have is an error about the store."""
     with pytest.raises(
         DataError, match=r"MLflow store http://127\.0\.0\.1:99999; expected a port up to 65535"
     ):
